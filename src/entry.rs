@@ -1,0 +1,130 @@
+//! What the tiers exchange: rows, entries to be written, log records, reasons of eviction.
+
+use crate::time::Timestamp;
+
+/// The metadata that belongs to an entry in either tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryMeta {
+    /// From this moment on the entry is never returned.
+    pub expire_at: Timestamp,
+    /// The caller's version number, at least 1.
+    pub version: i64,
+    /// How long the value took to compute, in microseconds; 0 when it was not measured.
+    pub compute_us: i64,
+}
+
+/// One row as read from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The encoded value.
+    pub data: Vec<u8>,
+    /// The name of its format.
+    pub format: String,
+    /// Deadline, version, cost.
+    pub meta: EntryMeta,
+}
+
+/// An entry to be written.
+#[derive(Debug, Clone)]
+pub struct NewEntry<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// The encoded value.
+    pub data: &'a [u8],
+    /// The name of its format.
+    pub format: &'a str,
+    /// Deadline, version, cost.
+    pub meta: EntryMeta,
+    /// Its tags, each once.
+    pub tags: &'a [String],
+}
+
+/// An entry that a sweep removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// Its key.
+    pub key: String,
+    /// When it ended; `None` for a row whose time cannot be read.
+    pub expire_at: Option<Timestamp>,
+}
+
+/// Hits of one key since the last flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRecord {
+    /// The key.
+    pub key: String,
+    /// Hits to add.
+    pub count: u64,
+    /// The latest of them.
+    pub last_accessed: Timestamp,
+}
+
+/// A row of the access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRow {
+    /// The key.
+    pub key: String,
+    /// Hits of all processes, ever.
+    pub count: i64,
+    /// The text of the file.
+    pub last_accessed: String,
+    /// The profile that was active then.
+    pub profile: String,
+}
+
+/// A line for the eviction log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictionRecord {
+    /// The key that left.
+    pub key: String,
+    /// When.
+    pub evicted_at: Timestamp,
+    /// Why.
+    pub reason: EvictionReason,
+    /// Hits of the key in this process until then.
+    pub access_count: u64,
+}
+
+/// Why an entry left a tier. The texts are those of the database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EvictionReason {
+    /// Its time to live ended.
+    Time,
+    /// The memory tier was full.
+    Capacity,
+    /// `evict(key)`.
+    ManualKey,
+    /// `evict_all()` or `clear_all()`.
+    ManualAll,
+    /// `delete(key)`.
+    User,
+    /// `clear_by_tags(...)`.
+    Tag,
+}
+
+impl EvictionReason {
+    /// Every reason, in the order of the declaration: `self as usize` is its index.
+    pub const ALL: [Self; 6] =
+        [Self::Time, Self::Capacity, Self::ManualKey, Self::ManualAll, Self::User, Self::Tag];
+
+    /// The text of the `reason` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time_eviction",
+            Self::Capacity => "capacity_eviction",
+            Self::ManualKey => "manual_eviction_clear_key",
+            Self::ManualAll => "manual_eviction_clear_full_cache",
+            Self::User => "user_eviction",
+            Self::Tag => "tag_invalidation",
+        }
+    }
+}
+
+/// How much the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Live entries.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}

@@ -1,0 +1,140 @@
+//! What callers pass, checked and converted before anything changes.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta, PyString};
+
+use super::error::{InvalidKeyError, InvalidSettingError};
+use crate::codec::Format;
+use crate::settings::{check_tags, check_version};
+use crate::time::Ttl;
+
+/// A key as text.
+#[inline]
+pub(super) fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    let Ok(text) = key.cast::<PyString>() else {
+        return Err(not_a_key(key));
+    };
+    text.to_str().map_err(|_| {
+        InvalidKeyError::new_err(format!(
+            "the key {} holds a lone surrogate, which no file can keep; use another key",
+            text.repr().map_or_else(|_| String::from("?"), |repr| repr.to_string()),
+        ))
+    })
+}
+
+#[cold]
+fn not_a_key(key: &Bound<'_, PyAny>) -> PyErr {
+    let kind = key.get_type().name().map_or_else(|_| String::from("?"), |name| name.to_string());
+    let shown = key.repr().map_or_else(|_| String::from("?"), |repr| repr.to_string());
+    InvalidKeyError::new_err(format!("a key must be a str, not {kind}: {shown}; use str(...)"))
+}
+
+/// Keys, all checked.
+pub(super) fn keys<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    if keys.is_instance_of::<PyString>() {
+        return Err(InvalidKeyError::new_err(format!(
+            "keys must be a list of str, not one str: {}; use [{0}]",
+            keys.repr()?
+        )));
+    }
+    let keys: Vec<_> = keys.try_iter()?.collect::<PyResult<_>>()?;
+    for candidate in &keys {
+        key(candidate)?;
+    }
+    Ok(keys)
+}
+
+/// The two names of one parameter. `None`: the default.
+pub(super) fn ttl(
+    ttl: Option<&Bound<'_, PyAny>>,
+    time_to_live: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Ttl>> {
+    match (ttl, time_to_live) {
+        (Some(_), Some(_)) => Err(PyTypeError::new_err(
+            "ttl and time_to_live are two names of one parameter; give one of them",
+        )),
+        (None, None) => Ok(None),
+        (Some(given), None) | (None, Some(given)) => one_ttl(given).map(Some),
+    }
+}
+
+fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
+    if let Ok(text) = given.cast::<PyString>() {
+        return Ok(Ttl::from_text(&text.to_string_lossy())?);
+    }
+    let seconds = if given.is_instance_of::<PyDelta>() {
+        given.call_method0("total_seconds")?.extract::<f64>()
+    } else if given.is_instance_of::<PyBool>() {
+        Err(PyTypeError::new_err("bool"))
+    } else {
+        given.extract::<f64>()
+    };
+    match seconds {
+        Ok(seconds) => Ok(Ttl::from_seconds(seconds)?),
+        // An int beyond a float's range is for ever; below, it is as negative as can be.
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(given.py()) => {
+            Ok(Ttl::from_seconds(if given.lt(0)? { -1.0 } else { f64::INFINITY })?)
+        }
+        Err(_) => Err(InvalidSettingError::new_err(format!(
+            "time_to_live: {} is not a time to live; give seconds, a timedelta, text like \
+             \"1h30m\", math.inf for ever, or None for the default",
+            given.repr()?
+        ))),
+    }
+}
+
+/// Tags: a list, or one string for one tag.
+pub(super) fn tags(tags: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
+    let Some(tags) = tags else { return Ok(Vec::new()) };
+    let wrong = || -> PyResult<PyErr> {
+        Ok(InvalidSettingError::new_err(format!(
+            "tags: {} is neither a tag nor a list of tags; a tag is a str without lone surrogates",
+            tags.repr()?
+        )))
+    };
+    let list = if tags.is_instance_of::<PyString>() {
+        tags.extract::<String>().map(|tag| vec![tag])
+    } else {
+        tags.try_iter().and_then(|tags| tags.map(|tag| tag?.extract::<String>()).collect())
+    };
+    match list {
+        Ok(list) => Ok(check_tags(list)?),
+        Err(_) => Err(wrong()?),
+    }
+}
+
+/// A version number; `None`: not given.
+pub(super) fn version(version: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    let Some(given) = version else { return Ok(None) };
+    match given.extract::<i64>() {
+        Ok(number) if !given.is_instance_of::<PyBool>() => Ok(Some(check_version(number)?)),
+        _ => Err(InvalidSettingError::new_err(format!(
+            "version: {} is not a version; give an int >= 1",
+            given.repr()?
+        ))),
+    }
+}
+
+/// The name of a format.
+pub(super) fn format(name: Option<&str>) -> PyResult<Option<Format>> {
+    let Some(name) = name else { return Ok(None) };
+    match Format::parse(name) {
+        Some(format) => Ok(Some(format)),
+        None => Err(InvalidSettingError::new_err(format!(
+            "prefer: {name:?} is not a format; give \"json\", \"orjson\", \"msgpack\" or \
+             \"cachetronomy\""
+        ))),
+    }
+}
+
+/// A limit on the number of rows; `None`: all.
+pub(super) fn limit(limit: Option<i64>) -> PyResult<Option<usize>> {
+    let Some(given) = limit else { return Ok(None) };
+    match usize::try_from(given) {
+        Ok(limit) => Ok(Some(limit)),
+        Err(_) => Err(InvalidSettingError::new_err(format!(
+            "limit: {given} is not a number of rows; give an int >= 0, or None for all"
+        ))),
+    }
+}

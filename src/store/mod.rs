@@ -1,0 +1,76 @@
+//! The persistent tier: what every backend can do.
+
+pub mod sqlite;
+
+use crate::entry::{AccessRecord, AccessRow, EvictionRecord, Expired, NewEntry, Row, StoreSize};
+use crate::error::Result;
+use crate::freshness::{Commit, Freshness, Stamp};
+use crate::time::Timestamp;
+
+/// A row and where the store stood before it was read.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The row, live or not; `None` when there is none.
+    pub row: Option<Row>,
+    /// For the entry that is made of it.
+    pub stamp: Stamp,
+}
+
+/// A persistent tier, shared by all threads of the process.
+///
+/// An implementation MUST have committed a write when the method returns (to the operating
+/// system, at the least), MUST have settled it with its [`Freshness`], and MUST return
+/// [`crate::error::Error::Closed`] from every method after `close`.
+pub trait Store: Send + Sync {
+    /// What proves that an entry in memory is still what the store holds.
+    fn freshness(&self) -> &Freshness;
+
+    /// Reads one row. `wait`: whether to wait for a lock, up to the busy time-out; without it a
+    /// lock held by others is [`crate::error::Error::StoreBusy`] at once.
+    fn read(&self, key: &str, wait: bool) -> Result<Fetched>;
+
+    /// Reads many rows in one transaction, in the order of `keys`.
+    fn read_many(&self, keys: &[&str]) -> Result<Vec<Fetched>>;
+
+    /// Writes entries in one transaction, each in the place of its predecessor.
+    fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit>;
+
+    /// Deletes keys in one transaction; says of each whether a live entry was there.
+    fn delete(&self, keys: &[&str], now: Timestamp) -> Result<Vec<bool>>;
+
+    /// Deletes every entry; returns how many there were.
+    fn clear(&self) -> Result<u64>;
+
+    /// Deletes every entry that has one of the tags or, if `exact`, exactly these; returns the
+    /// keys of those that were live.
+    fn delete_by_tags(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>>;
+
+    /// Deletes up to `limit` entries whose time has come.
+    fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Expired>>;
+
+    /// The keys of all live entries.
+    fn keys(&self, now: Timestamp) -> Result<Vec<String>>;
+
+    /// How much there is.
+    fn size(&self, now: Timestamp) -> Result<StoreSize>;
+
+    /// Adds to the access log and the eviction log in one transaction.
+    fn append_logs(&self, accesses: &[AccessRecord], evictions: &[EvictionRecord]) -> Result<()>;
+
+    /// The access log, hottest first.
+    fn access_log(&self, limit: Option<usize>) -> Result<Vec<AccessRow>>;
+
+    /// Moves written pages to their place and gives free ones back: a little at a time, called
+    /// about once a second.
+    fn maintain(&self) -> Result<()>;
+
+    /// Looks for damage; one line for each finding.
+    fn check(&self) -> Result<Vec<String>>;
+
+    /// Nothing proves itself fresh from now on. The caller keeps readers of memory out before it
+    /// calls `close`.
+    fn stop_proving(&self);
+
+    /// Closes everything. Calling it again does nothing.
+    fn close(&self) -> Result<()>;
+}

@@ -1,0 +1,159 @@
+//! Connections: how one is opened, what it may do, and what SQLite's errors mean to us.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::{Error, Result};
+use crate::settings::Location;
+
+/// Statements kept prepared by each connection: all that this crate has.
+const STATEMENTS: usize = 64;
+
+/// Files are created, and so closed again, one at a time: closing any descriptor of a file drops
+/// the locks that SQLite holds on it elsewhere in this process.
+static CREATING: Mutex<()> = Mutex::new(());
+
+/// What SQLite's error means to a user of `path`.
+pub(super) fn translate(path: &str, busy: Duration, error: &rusqlite::Error) -> Error {
+    let path = path.to_owned();
+    let reason = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::StoreBusy { path, waited_ms: busy.as_millis() }
+        }
+        Some(ErrorCode::DiskFull) => Error::StoreFull { path },
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            Error::CorruptStore { path, reason }
+        }
+        Some(ErrorCode::TooBig) => Error::Serialization {
+            reason: String::from("the encoded value is larger than SQLite's limit of 10^9 bytes"),
+        },
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            let reason = format!("{reason}; check that the file and its folder may be written");
+            Error::StoreUnavailable { path, reason }
+        }
+        _ => Error::StoreUnavailable { path, reason },
+    }
+}
+
+/// Opens connections to one location.
+#[derive(Debug, Clone)]
+pub(super) struct Opener {
+    pub(super) path: Option<PathBuf>,
+    pub(super) name: String,
+    pub(super) busy: Duration,
+}
+
+impl Opener {
+    pub(super) fn new(location: &Location, busy: Duration) -> Self {
+        match location {
+            Location::Memory => Self { path: None, name: String::from(":memory:"), busy },
+            Location::File(path) => {
+                Self { path: Some(path.clone()), name: path.display().to_string(), busy }
+            }
+        }
+    }
+
+    pub(super) fn error(&self, error: &rusqlite::Error) -> Error {
+        translate(&self.name, self.busy, error)
+    }
+
+    /// Makes missing folders, and the file itself where it is missing, for its owner alone.
+    pub(super) fn create(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let unavailable = |what: &Path, error: &std::io::Error| Error::StoreUnavailable {
+            path: self.name.clone(),
+            reason: format!("cannot create {}: {error}", what.display()),
+        };
+        let _one_at_a_time = CREATING.lock();
+        if path.try_exists().map_err(|error| unavailable(path, &error))? {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| unavailable(folder, &error))?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(unavailable(path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection that runs nothing which the file brings along: no triggers, no views, no
+    /// functions or virtual tables that a schema could abuse.
+    pub(super) fn open(&self) -> Result<Connection> {
+        // Without NO_MUTEX each call would take a lock that our own locks make superfluous.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = match &self.path {
+            Some(path) => Connection::open_with_flags(path, flags),
+            None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
+        };
+        let restricted = opened.and_then(|connection| {
+            connection.busy_timeout(self.busy)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            for (option, on) in [
+                (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+                (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+                (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+                (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            ] {
+                connection.set_db_config(option, on)?;
+            }
+            connection.execute_batch(
+                "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;
+                 PRAGMA synchronous=NORMAL;",
+            )?;
+            Ok(connection)
+        });
+        restricted.map_err(|error| self.error(&error))
+    }
+
+    /// Switches the file to WAL. The switch does not honour the busy time-out, and processes
+    /// that open a new file at once all try it; so it is repeated until one of them has done it.
+    pub(super) fn enter_wal(&self, connection: &Connection) -> Result<()> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        self.retry_while_busy(|| {
+            let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+            if mode == "wal" {
+                return Ok(());
+            }
+            // Before the first page is written: later it would need a VACUUM.
+            connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
+            connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
+        })
+    }
+
+    /// Repeats what is refused because of somebody's lock, up to the busy time-out.
+    pub(super) fn retry_while_busy<T>(
+        &self,
+        mut attempt: impl FnMut() -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match attempt() {
+                Err(error)
+                    if matches!(
+                        error.sqlite_error_code(),
+                        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+                    ) && start.elapsed() < self.busy =>
+                {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                result => return result.map_err(|error| self.error(&error)),
+            }
+        }
+    }
+}
