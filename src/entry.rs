@@ -104,8 +104,14 @@ pub enum EvictionReason {
 
 impl EvictionReason {
     /// Every reason, in the order of the declaration: `self as usize` is its index.
-    pub const ALL: [Self; 6] =
-        [Self::Time, Self::Capacity, Self::ManualKey, Self::ManualAll, Self::User, Self::Tag];
+    pub const ALL: [Self; 6] = [
+        Self::Time,
+        Self::Capacity,
+        Self::ManualKey,
+        Self::ManualAll,
+        Self::User,
+        Self::Tag,
+    ];
 
     /// The text of the `reason` column.
     pub fn as_str(self) -> &'static str {

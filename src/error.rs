@@ -77,7 +77,10 @@ impl fmt::Display for Error {
                  raise busy_timeout"
             ),
             Self::StoreFull { path } => {
-                write!(f, "no room left to write {path}; free disk space and try again")
+                write!(
+                    f,
+                    "no room left to write {path}; free disk space and try again"
+                )
             }
             Self::StoreUnavailable { path, reason } => write!(f, "{path}: {reason}"),
             Self::InvalidSetting { name, reason } => write!(f, "{name}: {reason}"),

@@ -19,8 +19,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// with 10,000 keys in memory that happens to 0.15 entries per key written.
 const SLOTS: usize = 65_536;
 
-/// No gate ever has this value (a header checksum of all ones is one chance in 2^64).
-const NEVER: u64 = u64::MAX;
+/// What a gate says that cannot be read now: nothing is fresh then. No readable gate has this
+/// value (a header checksum of all ones is one chance in 2^64).
+pub const NEVER: u64 = u64::MAX;
 
 /// A word that changes with every commit, before the commit returns to whoever made it.
 pub trait Gate: Send + Sync {
@@ -61,7 +62,10 @@ pub struct Touched {
 impl Touched {
     /// One key.
     pub fn key(key: &str) -> Self {
-        Self { slots: vec![slot_of(key)], all: false }
+        Self {
+            slots: vec![slot_of(key)],
+            all: false,
+        }
     }
 
     /// Adds a key.
@@ -97,12 +101,17 @@ pub struct Freshness {
 
 impl std::fmt::Debug for Freshness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Freshness").field("private", &self.private).finish_non_exhaustive()
+        f.debug_struct("Freshness")
+            .field("private", &self.private)
+            .finish_non_exhaustive()
     }
 }
 
 fn slot_of(key: &str) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "SLOTS is a power of two below 2^32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "SLOTS is a power of two below 2^32"
+    )]
     let slot = (xxh3_64(key.as_bytes()) as usize) & (SLOTS - 1);
     slot
 }
@@ -119,14 +128,28 @@ impl Freshness {
     }
 
     fn new(gate: Box<dyn Gate>, private: bool) -> Self {
-        let slots = std::iter::repeat_with(|| AtomicU64::new(0)).take(SLOTS).collect();
-        Self { gate, private, cleared: AtomicU64::new(NEVER), epoch: AtomicU64::new(0), slots }
+        let slots = std::iter::repeat_with(|| AtomicU64::new(0))
+            .take(SLOTS)
+            .collect();
+        let cleared = AtomicU64::new(if private { 0 } else { NEVER });
+        Self {
+            gate,
+            private,
+            cleared,
+            epoch: AtomicU64::new(0),
+            slots,
+        }
     }
 
     /// The gate as it is now.
+    #[inline]
     pub fn gate(&self) -> u64 {
         // The word of a private store: `settle` is its only mover.
-        if self.private { self.cleared.load(Ordering::Acquire) } else { self.gate.word() }
+        if self.private {
+            self.cleared.load(Ordering::Acquire)
+        } else {
+            self.gate.word()
+        }
     }
 
     /// A stamp for an entry that is about to be read. It must be taken before the read begins.
@@ -136,7 +159,12 @@ impl Freshness {
         let slot = slot_of(key);
         let tag = self.slots[slot].load(Ordering::Acquire);
         fence(Ordering::SeqCst);
-        Stamp { gate, epoch, tag, slot }
+        Stamp {
+            gate,
+            epoch,
+            tag,
+            slot,
+        }
     }
 
     /// A stamp for an entry that this commit wrote; `None` when something else was committed
@@ -144,15 +172,21 @@ impl Freshness {
     pub fn after_write(&self, commit: Commit, key: &str) -> Option<Stamp> {
         let slot = slot_of(key);
         let tag = self.slots[slot].load(Ordering::Acquire);
-        let unmoved = self.gate() == commit.gate;
-        unmoved.then_some(Stamp { gate: commit.gate, epoch: commit.epoch, tag, slot })
+        let unmoved = commit.gate != NEVER && self.gate() == commit.gate;
+        unmoved.then_some(Stamp {
+            gate: commit.gate,
+            epoch: commit.epoch,
+            tag,
+            slot,
+        })
     }
 
     /// Whether the entry that carries `stamp` is what the store holds at a moment after `gate`
     /// was read. Renews the stamp, so the caller must hold the lock of that very entry.
+    #[inline]
     pub fn is_fresh(&self, gate: u64, stamp: &mut Stamp) -> bool {
         if stamp.gate == gate {
-            return true;
+            return gate != NEVER;
         }
         let cleared = self.cleared.load(Ordering::Acquire) == gate
             && self.slots[stamp.slot].load(Ordering::Acquire) == stamp.tag
@@ -189,7 +223,10 @@ impl Freshness {
     /// For a commit whose own gate could not be told from a stranger's: nothing is cleared, and
     /// entries are read again until the next settled commit.
     pub fn unsettled() -> Commit {
-        Commit { gate: NEVER, epoch: 0 }
+        Commit {
+            gate: NEVER,
+            epoch: 0,
+        }
     }
 }
 
@@ -232,7 +269,10 @@ mod tests {
         assert!(freshness.is_fresh(2, &mut b));
         assert!(freshness.after_write(commit, "a").is_some());
         word.store(3, Ordering::Release);
-        assert!(freshness.after_write(commit, "a").is_none(), "a stranger committed since");
+        assert!(
+            freshness.after_write(commit, "a").is_none(),
+            "a stranger committed since"
+        );
     }
 
     #[test]
@@ -244,7 +284,10 @@ mod tests {
         assert!(!freshness.is_fresh(2, &mut stamp));
         word.store(3, Ordering::Release);
         freshness.settle(2, 3, &Touched::key("b"));
-        assert!(!freshness.is_fresh(3, &mut stamp), "the stranger may have written the key");
+        assert!(
+            !freshness.is_fresh(3, &mut stamp),
+            "the stranger may have written the key"
+        );
     }
 
     #[test]
@@ -256,6 +299,15 @@ mod tests {
         all.add_all();
         freshness.settle_private(&all);
         assert!(!freshness.is_fresh(freshness.gate(), &mut stamp));
+    }
+
+    #[test]
+    fn nothing_is_fresh_while_the_gate_cannot_be_read() {
+        let (freshness, word) = shared();
+        word.store(NEVER, Ordering::Release);
+        let mut stamp = freshness.before_read("a");
+        assert!(!freshness.is_fresh(freshness.gate(), &mut stamp));
+        assert!(freshness.after_write(Freshness::unsettled(), "a").is_none());
     }
 
     #[test]

@@ -38,7 +38,14 @@ impl HotKeys {
         if counts.len() >= MAX_KEYS {
             forget_coldest(&mut counts);
         }
-        counts.insert(key.into(), Count { total: hits, pending: hits, last });
+        counts.insert(
+            key.into(),
+            Count {
+                total: hits,
+                pending: hits,
+                last,
+            },
+        );
     }
 
     /// Hits of one key in this process.
@@ -49,8 +56,10 @@ impl HotKeys {
     /// The hottest keys of this process, hottest first, equal counts in the order of the keys.
     pub fn hottest(&self, limit: Option<usize>) -> Vec<(String, u64)> {
         let counts = self.counts.lock();
-        let mut all: Vec<_> =
-            counts.iter().map(|(key, count)| (String::from(&**key), count.total)).collect();
+        let mut all: Vec<_> = counts
+            .iter()
+            .map(|(key, count)| (String::from(&**key), count.total))
+            .collect();
         drop(counts);
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(limit.unwrap_or(usize::MAX));
@@ -76,8 +85,15 @@ impl HotKeys {
     pub fn put_back(&self, records: Vec<AccessRecord>) {
         let mut counts = self.counts.lock();
         for record in records {
-            let known = Count { total: record.count, pending: 0, last: record.last_accessed };
-            counts.entry(record.key.into_boxed_str()).or_insert(known).pending += record.count;
+            let known = Count {
+                total: record.count,
+                pending: 0,
+                last: record.last_accessed,
+            };
+            counts
+                .entry(record.key.into_boxed_str())
+                .or_insert(known)
+                .pending += record.count;
         }
     }
 }
@@ -109,7 +125,10 @@ mod tests {
         hot.record("a", 1, NOW);
         hot.record("b", 3, NOW);
         hot.record("a", 4, NOW);
-        assert_eq!(hot.hottest(None), [("a".to_owned(), 5), ("b".to_owned(), 3)]);
+        assert_eq!(
+            hot.hottest(None),
+            [("a".to_owned(), 5), ("b".to_owned(), 3)]
+        );
         assert_eq!(hot.hottest(Some(1)).len(), 1);
         assert_eq!(hot.total("a"), 5);
     }
@@ -122,7 +141,11 @@ mod tests {
         assert_eq!(records.len(), 1);
         assert!(hot.take_pending().is_empty());
         hot.put_back(records);
-        assert_eq!(hot.take_pending()[0].count, 2, "a failed flush loses nothing");
+        assert_eq!(
+            hot.take_pending()[0].count,
+            2,
+            "a failed flush loses nothing"
+        );
         assert_eq!(hot.total("a"), 2);
     }
 

@@ -46,8 +46,14 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Stops the thread and waits for it: at most for the pass that it is in.
+    /// Stops the thread for good and waits for it: at most for the pass that it is in.
     pub fn stop(&self) {
+        self.pause();
+        *self.signal.stop.lock() = true;
+    }
+
+    /// Stops the thread as [`Maintenance::stop`] does; `start` may start another.
+    pub fn pause(&self) {
         *self.signal.stop.lock() = true;
         self.signal.changed.notify_all();
         let thread = self.thread.lock().take();
@@ -55,6 +61,7 @@ impl Maintenance {
             // It has no panics to report but bugs, and those it has printed.
             drop(thread.join());
         }
+        *self.signal.stop.lock() = false;
     }
 }
 
@@ -70,17 +77,16 @@ fn run<V>(signal: &Signal, cache: &Cache<V>) {
         parking_lot::MutexGuard::unlocked(&mut stop, || {
             if !interval.is_zero() && swept.elapsed() >= interval {
                 swept = Instant::now();
-                count_failure(cache, cache.sweep());
+                count_failure(cache, &cache.sweep());
             }
-            count_failure(cache, cache.maintain());
+            count_failure(cache, &cache.maintain());
         });
     }
 }
 
 /// Nobody waits for the result of a pass; the next one tries again.
-fn count_failure<V>(cache: &Cache<V>, result: Result<()>) {
-    match result {
-        Ok(()) | Err(Error::Closed) => {}
-        Err(_) => cache.count_error(),
+fn count_failure<V>(cache: &Cache<V>, result: &Result<()>) {
+    if !matches!(result, Ok(()) | Err(Error::Closed)) {
+        cache.count_error();
     }
 }

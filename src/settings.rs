@@ -38,7 +38,7 @@ impl Default for Settings {
             location: Location::File(PathBuf::from("cachetronomy.db")),
             max_items_in_memory: Some(100),
             time_to_live: Ttl::Micros(3_600_000_000),
-            ttl_cleanup_interval: Duration::from_secs(60),
+            ttl_cleanup_interval: Duration::from_mins(1),
             busy_timeout: Duration::from_secs(5),
             profile: String::from("default"),
         }
@@ -48,19 +48,26 @@ impl Default for Settings {
 /// `db_path` as given: `:memory:`, or a path with `~` expanded and made absolute, because SQLite
 /// would read a relative one that starts with `file:` as a URL that can switch locking off.
 pub fn parse_location(text: &str) -> Result<Location> {
-    let invalid = |reason: String| Error::InvalidSetting { name: "db_path", reason };
+    let invalid = |reason: String| Error::InvalidSetting {
+        name: "db_path",
+        reason,
+    };
     if text == ":memory:" {
         return Ok(Location::Memory);
     }
     if text.is_empty() || text.contains('\0') {
-        return Err(invalid(format!("{text:?} is not a path; name a file, or \":memory:\"")));
+        return Err(invalid(format!(
+            "{text:?} is not a path; name a file, or \":memory:\""
+        )));
     }
     if let Some((scheme, _)) = text.split_once("://") {
         return Err(invalid(format!(
             "{scheme:?} is not a backend of this version; give the path of a file, or \":memory:\""
         )));
     }
-    let home = text.strip_prefix("~").filter(|rest| rest.is_empty() || rest.starts_with(['/', '\\']));
+    let home = text
+        .strip_prefix("~")
+        .filter(|rest| rest.is_empty() || rest.starts_with(['/', '\\']));
     let path = match home {
         Some(rest) => {
             let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
@@ -71,7 +78,10 @@ pub fn parse_location(text: &str) -> Result<Location> {
     };
     let path = std::path::absolute(&path).map_err(|error| invalid(format!("{text:?}: {error}")))?;
     if path.is_dir() {
-        return Err(invalid(format!("{} is a folder; name a file inside it", path.display())));
+        return Err(invalid(format!(
+            "{} is a folder; name a file inside it",
+            path.display()
+        )));
     }
     Ok(Location::File(path))
 }
@@ -133,7 +143,10 @@ mod tests {
     #[test]
     fn tags_are_unique_and_never_empty() {
         let tags = |list: &[&str]| check_tags(list.iter().map(|tag| (*tag).to_owned()).collect());
-        assert_eq!(tags(&["b", "a", "b"]), Ok(vec!["b".to_owned(), "a".to_owned()]));
+        assert_eq!(
+            tags(&["b", "a", "b"]),
+            Ok(vec!["b".to_owned(), "a".to_owned()])
+        );
         assert!(tags(&["a", ""]).is_err());
     }
 

@@ -73,7 +73,7 @@ fn seconds_of_day(clock: &str) -> Option<i64> {
     valid.then_some(hours * 3600 + minutes * 60 + seconds)
 }
 
-/// ``, `Z`, `+HH:MM` or `-HH:MM`, as seconds east of UTC.
+/// Nothing, `Z`, `+HH:MM` or `-HH:MM`, as seconds east of UTC.
 fn offset_seconds(offset: &str) -> Option<i64> {
     match offset.as_bytes().first() {
         None => Some(0),
@@ -151,7 +151,10 @@ impl Ttl {
         let (mut seconds, mut number, mut digits) = (0_i64, 0_i64, 0);
         for character in text.chars() {
             if let Some(digit) = character.to_digit(10) {
-                number = number.checked_mul(10).and_then(|n| n.checked_add(digit.into())).ok_or_else(wrong)?;
+                number = number
+                    .checked_mul(10)
+                    .and_then(|n| n.checked_add(digit.into()))
+                    .ok_or_else(wrong)?;
                 digits += 1;
                 continue;
             }
@@ -172,7 +175,10 @@ impl Ttl {
         if text.is_empty() || digits > 0 {
             return Err(wrong());
         }
-        #[expect(clippy::cast_precision_loss, reason = "centuries are exact to the second")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "centuries are exact to the second"
+        )]
         Self::from_seconds(seconds as f64)
     }
 
@@ -197,7 +203,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
             }
             Self::Manual(clock) => Timestamp(clock.0.load(Ordering::Acquire)),
@@ -206,6 +214,7 @@ impl Clock {
 
     /// The wall clock at the resolution of the kernel's tick, several times cheaper than
     /// [`Clock::now`]; good enough wherever [`Clock::is_past`] decides.
+    #[inline]
     pub fn coarse(&self) -> Timestamp {
         match self {
             #[cfg(target_os = "linux")]
@@ -219,6 +228,7 @@ impl Clock {
 
     /// Whether `deadline` has been reached, given a coarse reading: near the deadline the precise
     /// clock is asked.
+    #[inline]
     pub fn is_past(&self, coarse: Timestamp, deadline: Timestamp) -> bool {
         if (deadline.0 - coarse.0).abs() > COARSE_MARGIN_US {
             return coarse >= deadline;
@@ -256,7 +266,10 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Timestamp::parse("9999-12-31T23:59:59.999999+00:00"), Some(Timestamp::NEVER));
+        assert_eq!(
+            Timestamp::parse("9999-12-31T23:59:59.999999+00:00"),
+            Some(Timestamp::NEVER)
+        );
     }
 
     #[test]
@@ -275,8 +288,16 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "garbage", "2026-13-01T00:00:00", "2026-11-22T25:00:00", "2026-11-22",
-            "2026-11-22T06:00:15+", "2026-11-22T+6:00:15", "\u{e9}026-11-22T06:00:15"] {
+        for text in [
+            "",
+            "garbage",
+            "2026-13-01T00:00:00",
+            "2026-11-22T25:00:00",
+            "2026-11-22",
+            "2026-11-22T06:00:15+",
+            "2026-11-22T+6:00:15",
+            "\u{e9}026-11-22T06:00:15",
+        ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
     }

@@ -50,11 +50,13 @@ class Cachetronaut(_core.Cachetronaut):
         from cachetronomy.models import AccessLogEntry  # noqa: PLC0415 - pydantic is loaded late
 
         return [
-            AccessLogEntry(
-                key=key,
-                access_count=count,
-                last_accessed=last_accessed,
-                last_accessed_by_profile=profile,
+            AccessLogEntry.model_validate(
+                {
+                    "key": key,
+                    "access_count": count,
+                    "last_accessed": last_accessed,
+                    "last_accessed_by_profile": profile,
+                }
             )
             for key, count, last_accessed, profile in self._store_stats(limit)
         ]

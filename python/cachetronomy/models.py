@@ -28,11 +28,11 @@ class AccessLogEntry(BaseModel):
 
 
 @lru_cache(maxsize=256)
-def _adapter(model: type[Any]) -> TypeAdapter[Any]:
+def _adapter(model: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a type, or `list[int]`
     return TypeAdapter(model)
 
 
-def validate(value: object, model: type[Any]) -> object:
+def validate(value: object, model: Any) -> object:  # noqa: ANN401 - as above
     """Return `value` as an instance of `model`: a pydantic model or any type pydantic knows.
 
     Raises:

@@ -46,7 +46,8 @@ impl<V> Cache<V> {
     pub fn memory_keys(&self) -> Result<Vec<String>> {
         self.check_open()?;
         let mut keys = Vec::new();
-        self.memory.for_each(self.clock.now(), |key, _| keys.push(String::from(key)));
+        self.memory
+            .for_each(self.clock.now(), |key, _| keys.push(String::from(key)));
         let want = self.want(None, false);
         if keys.iter().all(|key| self.memory.contains(key, &want)) {
             return Ok(keys);
@@ -65,7 +66,8 @@ impl<V> Cache<V> {
     /// Hits of this process, hottest first.
     pub fn memory_stats(&self, limit: Option<usize>) -> Result<Vec<(String, u64)>> {
         self.check_open()?;
-        self.memory.harvest(|key, hits, last| self.hot.record(key, hits, last));
+        self.memory
+            .harvest(|key, hits, last| self.hot.record(key, hits, last));
         Ok(self.hot.hottest(limit))
     }
 
@@ -91,9 +93,14 @@ impl<V> Cache<V> {
             .filter(|(_, count)| *count > 0)
             .collect();
         let saved_us = meter.saved_us + counters.saved_us.load(Ordering::Relaxed);
-        #[expect(clippy::cast_precision_loss, reason = "a ratio and a sum for people to read")]
-        let (hit_ratio, seconds_saved) =
-            (hits as f64 / (hits + misses).max(1) as f64, saved_us as f64 / 1e6);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a ratio and a sum for people to read"
+        )]
+        let (hit_ratio, seconds_saved) = (
+            hits as f64 / (hits + misses).max(1) as f64,
+            saved_us as f64 / 1e6,
+        );
         Ok(Stats {
             memory_hits: meter.hits,
             store_hits,

@@ -10,6 +10,7 @@ mod read;
 mod write;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ pub use write::Draft;
 
 use crate::entry::{EvictionReason, EvictionRecord};
 use crate::error::{Error, Result};
+use crate::freshness::Freshness;
 use crate::hotkeys::HotKeys;
 use crate::memory::{MemoryTier, Removed};
 use crate::settings::Settings;
@@ -50,6 +52,8 @@ pub struct Cache<V> {
     settings: Settings,
     clock: Clock,
     store: Box<dyn Store>,
+    /// The store's, here for the sake of the hot path.
+    freshness: Arc<Freshness>,
     memory: MemoryTier<V>,
     hot: HotKeys,
     evictions: Mutex<VecDeque<EvictionRecord>>,
@@ -60,7 +64,9 @@ pub struct Cache<V> {
 
 impl<V> std::fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,6 +78,7 @@ impl<V> Cache<V> {
             memory: MemoryTier::new(settings.max_items_in_memory, parallelism),
             settings,
             clock,
+            freshness: Arc::clone(store.freshness()),
             store,
             hot: HotKeys::default(),
             evictions: Mutex::default(),
@@ -88,7 +95,11 @@ impl<V> Cache<V> {
 
     /// An error once `close` was called.
     pub fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes what is pending and closes the store. Returns the values that memory held; a second
@@ -111,7 +122,8 @@ impl<V> Cache<V> {
     /// Writes the counts of hits and the record of evictions to the store. What cannot be written
     /// is kept for the next time.
     pub fn flush_logs(&self) -> Result<()> {
-        self.memory.harvest(|key, hits, last| self.hot.record(key, hits, last));
+        self.memory
+            .harvest(|key, hits, last| self.hot.record(key, hits, last));
         let accesses = self.hot.take_pending();
         let evictions = std::mem::take(&mut *self.evictions.lock());
         if accesses.is_empty() && evictions.is_empty() {
@@ -137,6 +149,23 @@ impl<V> Cache<V> {
         self.store.maintain()
     }
 
+    /// Writes what is pending and lets go of everything that a forked child must not inherit. The
+    /// caller keeps every other method but [`Cache::lookup`] and a [`Cache::fetch`] that does not
+    /// wait out until [`Cache::resume`].
+    pub fn suspend(&self) -> Result<()> {
+        if self.check_open().is_err() {
+            return Ok(());
+        }
+        // What cannot be written now stays pending - in both, the parent and the child.
+        let flushed = self.flush_logs();
+        self.store.suspend().and(flushed)
+    }
+
+    /// Goes on after [`Cache::suspend`], in the parent as in the child.
+    pub fn resume(&self) {
+        self.store.resume();
+    }
+
     /// Counts a failure that no caller was there to see.
     pub fn count_error(&self) {
         add(&self.counters.errors, 1);
@@ -145,7 +174,9 @@ impl<V> Cache<V> {
     /// Takes values that the background thread removed, to be dropped where that is safe.
     pub fn take_graveyard(&self) -> Vec<V> {
         // Nearly always empty: a look, not a wait.
-        self.graveyard.try_lock().map_or_else(Vec::new, |mut dead| std::mem::take(&mut *dead))
+        self.graveyard
+            .try_lock()
+            .map_or_else(Vec::new, |mut dead| std::mem::take(&mut *dead))
     }
 
     /// Visits every value in memory without waiting: for a garbage collector.
@@ -161,7 +192,8 @@ impl<V> Cache<V> {
         removed
             .into_iter()
             .map(|removed| {
-                self.hot.record(&removed.key, removed.hits.into(), removed.last_hit);
+                self.hot
+                    .record(&removed.key, removed.hits.into(), removed.last_hit);
                 if let Some(reason) = removed.reason {
                     self.log_eviction(&removed.key, reason);
                 }

@@ -34,7 +34,7 @@ impl<V> Cache<V> {
         Want {
             now: self.clock.coarse(),
             clock: &self.clock,
-            freshness: self.store.freshness(),
+            freshness: &self.freshness,
             version,
             promote,
         }
@@ -50,7 +50,10 @@ impl<V> Cache<V> {
         promote: bool,
         share: impl FnOnce(&V) -> R,
     ) -> Lookup<R, V> {
-        match self.memory.get(hash, key, &self.want(version, promote), share) {
+        match self
+            .memory
+            .get(hash, key, &self.want(version, promote), share)
+        {
             Probe::Hit(value) => Lookup::Hit(value),
             Probe::Miss | Probe::OtherVersion => Lookup::Miss(None),
             Probe::Left(removed) => Lookup::Miss(self.book([removed]).pop()),
@@ -75,7 +78,10 @@ impl<V> Cache<V> {
     /// As [`Cache::fetch`] for many keys, in one transaction.
     pub fn fetch_many(&self, keys: &[&str]) -> Result<Vec<Option<Arrival>>> {
         let fetched = self.store.read_many(keys)?;
-        Ok(fetched.into_iter().map(|fetched| self.judge(fetched, None)).collect())
+        Ok(fetched
+            .into_iter()
+            .map(|fetched| self.judge(fetched, None))
+            .collect())
     }
 
     fn judge(&self, fetched: Fetched, version: Option<i64>) -> Option<Arrival> {
@@ -106,7 +112,12 @@ impl<V> Cache<V> {
             .saved_us
             .fetch_add(row.meta.compute_us, std::sync::atomic::Ordering::Relaxed);
         let weight = key.len() + row.data.len();
-        let resident = Resident { value, meta: row.meta, stamp, weight };
+        let resident = Resident {
+            value,
+            meta: row.meta,
+            stamp,
+            weight,
+        };
         let first_hit = promote.then(|| self.clock.coarse());
         self.book(self.memory.insert(self.hash(key), key, resident, first_hit))
     }

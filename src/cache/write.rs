@@ -28,8 +28,16 @@ impl<V> Cache<V> {
         compute_us: i64,
     ) -> Draft {
         let ttl = ttl.unwrap_or(self.settings.time_to_live);
-        let meta = EntryMeta { expire_at: self.clock.now().after(ttl), version, compute_us };
-        Draft { data, format: String::from(format), meta }
+        let meta = EntryMeta {
+            expire_at: self.clock.now().after(ttl),
+            version,
+            compute_us,
+        };
+        Draft {
+            data,
+            format: String::from(format),
+            meta,
+        }
     }
 
     /// Commits entries to the store, in one transaction.
@@ -53,7 +61,7 @@ impl<V> Cache<V> {
     /// Keeps a value in memory that `commit` has stored. Returns what left.
     #[must_use = "drop what left where a destructor may run"]
     pub fn keep(&self, key: &str, value: V, draft: &Draft, commit: Commit) -> Vec<V> {
-        let Some(stamp) = self.store.freshness().after_write(commit, key) else {
+        let Some(stamp) = self.freshness.after_write(commit, key) else {
             // Somebody committed since: whether this is still the newest value, only a read of
             // the store can tell. What memory had is older still.
             let mut left = self.book(self.memory.remove(key));
@@ -61,7 +69,12 @@ impl<V> Cache<V> {
             return left;
         };
         let weight = key.len() + draft.data.len();
-        let resident = Resident { value, meta: draft.meta, stamp, weight };
+        let resident = Resident {
+            value,
+            meta: draft.meta,
+            stamp,
+            weight,
+        };
         self.book(self.memory.insert(self.hash(key), key, resident, None))
     }
 }

@@ -106,7 +106,9 @@ pub struct MemoryTier<V> {
 
 impl<V> std::fmt::Debug for MemoryTier<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryTier").field("shards", &self.shards.len()).finish_non_exhaustive()
+        f.debug_struct("MemoryTier")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,9 +122,12 @@ impl<V> MemoryTier<V> {
             capacity.map(|capacity| capacity / count + usize::from(index < capacity % count))
         };
         let shards = (0..count)
-            .map(|index| Mutex::new(Shard::new(share(index), Box::new(S3Fifo::new(share(index))))))
+            .map(|index| Mutex::new(Shard::new(share(index), S3Fifo::new(share(index)))))
             .collect();
-        Self { shards, hasher: RandomState::default() }
+        Self {
+            shards,
+            hasher: RandomState::default(),
+        }
     }
 
     /// The hash of a key: seeded anew in each process, so that crafted keys cannot collide.
@@ -138,6 +143,7 @@ impl<V> MemoryTier<V> {
     }
 
     /// Looks a key up. `share` runs under the lock: it must only copy a reference.
+    #[inline]
     pub fn get<R>(
         &self,
         hash: u64,
@@ -165,7 +171,9 @@ impl<V> MemoryTier<V> {
         first_hit: Option<Timestamp>,
     ) -> Vec<Removed<V>> {
         let mut left = Vec::new();
-        self.shard(hash).lock().insert(hash, key, resident, first_hit, &mut left);
+        self.shard(hash)
+            .lock()
+            .insert(hash, key, resident, first_hit, &mut left);
         left
     }
 
@@ -259,7 +267,9 @@ impl<V> MemoryTier<V> {
 
     /// Recounts everything from scratch and says what does not add up.
     pub fn validate(&self) -> Result<(), String> {
-        self.shards.iter().try_for_each(|shard| shard.lock().validate())
+        self.shards
+            .iter()
+            .try_for_each(|shard| shard.lock().validate())
     }
 }
 
@@ -287,17 +297,34 @@ mod tests {
         }
 
         fn put(&self, key: &str, value: u64, expire_at: Timestamp) -> Vec<Removed<u64>> {
-            let meta = EntryMeta { expire_at, version: 1, compute_us: 5 };
+            let meta = EntryMeta {
+                expire_at,
+                version: 1,
+                compute_us: 5,
+            };
             let stamp = self.freshness.before_read(key);
-            let resident = Resident { value, meta, stamp, weight: 10 };
+            let resident = Resident {
+                value,
+                meta,
+                stamp,
+                weight: 10,
+            };
             self.tier.insert(self.tier.hash(key), key, resident, None)
         }
 
         fn get(&self, key: &str, version: Option<i64>) -> Option<u64> {
             let (clock, freshness) = (&self.clock, &self.freshness);
-            let want =
-                Want { now: clock.coarse(), clock, freshness, version, promote: true };
-            match self.tier.get(self.tier.hash(key), key, &want, |value| *value) {
+            let want = Want {
+                now: clock.coarse(),
+                clock,
+                freshness,
+                version,
+                promote: true,
+            };
+            match self
+                .tier
+                .get(self.tier.hash(key), key, &want, |value| *value)
+            {
                 Probe::Hit(value) => Some(value),
                 _ => None,
             }
@@ -337,7 +364,11 @@ mod tests {
             it.tier.validate().unwrap();
         }
         let it = Fixture::new(Some(0), 4);
-        assert_eq!(it.put("a", 1, Timestamp::NEVER).len(), 1, "a cap of 0 keeps nothing");
+        assert_eq!(
+            it.put("a", 1, Timestamp::NEVER).len(),
+            1,
+            "a cap of 0 keeps nothing"
+        );
         assert!(it.tier.is_empty());
     }
 
@@ -352,8 +383,12 @@ mod tests {
         assert_eq!((&*left[0].key, left[0].hits), ("a", 2));
         assert_eq!(left[0].reason, Some(EvictionReason::Capacity));
         let mut harvest = Vec::new();
-        it.tier.harvest(|key, hits, _| harvest.push((key.to_owned(), hits)));
-        assert!(harvest.is_empty(), "the evicted key took its hits along: {harvest:?}");
+        it.tier
+            .harvest(|key, hits, _| harvest.push((key.to_owned(), hits)));
+        assert!(
+            harvest.is_empty(),
+            "the evicted key took its hits along: {harvest:?}"
+        );
     }
 
     #[test]
@@ -370,14 +405,21 @@ mod tests {
         assert_eq!(count(), 0);
         it.get("a", None);
         assert_eq!(count(), 1);
-        assert_eq!(it.tier.meter(), Meter { hits: 2, saved_us: 10 });
+        assert_eq!(
+            it.tier.meter(),
+            Meter {
+                hits: 2,
+                saved_us: 10
+            }
+        );
     }
 
     #[test]
     fn a_stale_entry_is_a_miss() {
         let it = Fixture::new(None, 1);
         let _ = it.put("a", 1, Timestamp::NEVER);
-        it.freshness.settle_private(&crate::freshness::Touched::key("a"));
+        it.freshness
+            .settle_private(&crate::freshness::Touched::key("a"));
         assert_eq!(it.get("a", None), None);
     }
 }

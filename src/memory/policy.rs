@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 /// Chooses the entries that leave. One policy serves one shard, under that shard's lock.
 ///
@@ -56,7 +56,11 @@ struct List {
 }
 
 impl List {
-    const EMPTY: Self = Self { oldest: NONE, youngest: NONE, len: 0 };
+    const EMPTY: Self = Self {
+        oldest: NONE,
+        youngest: NONE,
+        len: 0,
+    };
 
     fn push(&mut self, nodes: &mut [Node], id: u32) {
         nodes[id as usize].older = self.youngest;
@@ -165,16 +169,27 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     fn insert(&mut self, id: u32, hash: u64) {
-        let node = Node { hash, older: NONE, younger: NONE, count: 0, queue: Queue::Free };
+        let node = Node {
+            hash,
+            older: NONE,
+            younger: NONE,
+            count: 0,
+            queue: Queue::Free,
+        };
         let index = id as usize;
         if index >= self.nodes.len() {
             self.nodes.resize(index + 1, node);
         }
         self.nodes[index] = node;
-        let queue = if self.ghosts.take(hash) { Queue::Main } else { Queue::Small };
+        let queue = if self.ghosts.take(hash) {
+            Queue::Main
+        } else {
+            Queue::Small
+        };
         self.push(id, queue);
     }
 
+    #[inline]
     fn hit(&mut self, id: u32) {
         let count = &mut self.nodes[id as usize].count;
         *count = MAX_COUNT.min(*count + 1);
@@ -194,11 +209,17 @@ impl Policy for S3Fifo {
 
     fn validate(&self, resident: usize) -> Result<(), String> {
         let linked = self.small.len + self.main.len;
-        let queued = self.nodes.iter().filter(|node| node.queue != Queue::Free).count();
+        let queued = self
+            .nodes
+            .iter()
+            .filter(|node| node.queue != Queue::Free)
+            .count();
         if linked == resident && queued == resident {
             return Ok(());
         }
-        Err(format!("policy: {linked} linked, {queued} queued, {resident} resident"))
+        Err(format!(
+            "policy: {linked} linked, {queued} queued, {resident} resident"
+        ))
     }
 }
 
@@ -313,7 +334,10 @@ mod tests {
         for key in 100..200 {
             cache.access(key);
         }
-        assert!(cache.ids.contains_key(&5), "a returning key should outlive a scan");
+        assert!(
+            cache.ids.contains_key(&5),
+            "a returning key should outlive a scan"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::policy::Policy;
+use super::policy::{Policy, S3Fifo};
 use super::{Meter, Probe, Removed, Resident, Want};
 use crate::entry::EvictionReason;
 use crate::time::Timestamp;
@@ -19,11 +19,11 @@ struct Slot<V> {
 ///
 /// Everything that leaves is handed to the caller, who drops it after unlocking: dropping a value
 /// may run arbitrary Python.
-pub(super) struct Shard<V> {
+pub(super) struct Shard<V, P = S3Fifo> {
     slots: Vec<Option<Slot<V>>>,
     free: Vec<u32>,
     index: HashTable<u32>,
-    policy: Box<dyn Policy>,
+    policy: P,
     capacity: Option<usize>,
     /// Slots hit since the last harvest; a slot is listed when its first hit is counted.
     touched: Vec<u32>,
@@ -39,8 +39,8 @@ pub(super) struct Harvest {
     pub(super) last_hit: Timestamp,
 }
 
-impl<V> Shard<V> {
-    pub(super) fn new(capacity: Option<usize>, policy: Box<dyn Policy>) -> Self {
+impl<V, P: Policy> Shard<V, P> {
+    pub(super) fn new(capacity: Option<usize>, policy: P) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -62,12 +62,16 @@ impl<V> Shard<V> {
         self.bytes
     }
 
+    #[inline]
     fn find(&self, hash: u64, key: &str) -> Option<u32> {
         let slots = &self.slots;
-        self.index.find(hash, |id| is_key(slots, *id, hash, key)).copied()
+        self.index
+            .find(hash, |id| is_key(slots, *id, hash, key))
+            .copied()
     }
 
     /// The hot path: one probe, a check of deadline and freshness, two counters.
+    #[inline]
     pub(super) fn get<R>(
         &mut self,
         hash: u64,
@@ -86,10 +90,16 @@ impl<V> Shard<V> {
             return self.take(id).map_or(Probe::Miss, Probe::Left);
         }
         // A stale entry stays: the read that follows replaces or removes it.
-        if !want.freshness.is_fresh(want.freshness.gate(), &mut resident.stamp) {
+        if !want
+            .freshness
+            .is_fresh(want.freshness.gate(), &mut resident.stamp)
+        {
             return Probe::Miss;
         }
-        if want.version.is_some_and(|version| version != resident.meta.version) {
+        if want
+            .version
+            .is_some_and(|version| version != resident.meta.version)
+        {
             return Probe::OtherVersion;
         }
         if want.promote {
@@ -107,10 +117,14 @@ impl<V> Shard<V> {
 
     /// Whether a live and fresh entry is here, without counting a hit.
     pub(super) fn contains(&mut self, hash: u64, key: &str, want: &Want<'_>) -> bool {
-        let Some(id) = self.find(hash, key) else { return false };
+        let Some(id) = self.find(hash, key) else {
+            return false;
+        };
         self.slots[id as usize].as_mut().is_some_and(|slot| {
             !want.clock.is_past(want.now, slot.resident.meta.expire_at)
-                && want.freshness.is_fresh(want.freshness.gate(), &mut slot.resident.stamp)
+                && want
+                    .freshness
+                    .is_fresh(want.freshness.gate(), &mut slot.resident.stamp)
         })
     }
 
@@ -145,7 +159,9 @@ impl<V> Shard<V> {
             return;
         }
         while self.capacity.is_some_and(|capacity| self.len() >= capacity) {
-            let Some(removed) = self.evict(EvictionReason::Capacity) else { break };
+            let Some(removed) = self.evict(EvictionReason::Capacity) else {
+                break;
+            };
             left.push(removed);
         }
         self.push(hash, key, resident, first_hit);
@@ -213,7 +229,8 @@ impl<V> Shard<V> {
     /// Removes everything that is past its deadline.
     pub(super) fn remove_expired(&mut self, now: Timestamp, left: &mut Vec<Removed<V>>) {
         let expired = |slot: &Option<Slot<V>>| {
-            slot.as_ref().is_some_and(|slot| slot.resident.meta.expire_at <= now)
+            slot.as_ref()
+                .is_some_and(|slot| slot.resident.meta.expire_at <= now)
         };
         for index in 0..self.slots.len() {
             if expired(&self.slots[index])
@@ -275,9 +292,17 @@ impl<V> Shard<V> {
                 self.slots.len()
             ));
         }
-        let bytes: usize = self.slots.iter().flatten().map(|slot| slot.resident.weight).sum();
+        let bytes: usize = self
+            .slots
+            .iter()
+            .flatten()
+            .map(|slot| slot.resident.weight)
+            .sum();
         if bytes != self.bytes {
-            return Err(format!("shard: {bytes} bytes counted, {} recorded", self.bytes));
+            return Err(format!(
+                "shard: {bytes} bytes counted, {} recorded",
+                self.bytes
+            ));
         }
         for slot in self.slots.iter().flatten() {
             if self.find(slot.hash, &slot.key).is_none() {
@@ -289,7 +314,9 @@ impl<V> Shard<V> {
 }
 
 fn is_key<V>(slots: &[Option<Slot<V>>], id: u32, hash: u64, key: &str) -> bool {
-    slots[id as usize].as_ref().is_some_and(|slot| slot.hash == hash && *slot.key == *key)
+    slots[id as usize]
+        .as_ref()
+        .is_some_and(|slot| slot.hash == hash && *slot.key == *key)
 }
 
 fn hash_of<V>(slots: &[Option<Slot<V>>], id: u32) -> u64 {

@@ -6,7 +6,9 @@ use pyo3::types::{PyBool, PyDelta, PyString};
 
 use super::error::{InvalidKeyError, InvalidSettingError};
 use crate::codec::Format;
-use crate::settings::{check_tags, check_version};
+use crate::settings::{
+    Location, Settings, check_tags, check_version, parse_busy_timeout, parse_location,
+};
 use crate::time::Ttl;
 
 /// A key as text.
@@ -18,16 +20,24 @@ pub(super) fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     text.to_str().map_err(|_| {
         InvalidKeyError::new_err(format!(
             "the key {} holds a lone surrogate, which no file can keep; use another key",
-            text.repr().map_or_else(|_| String::from("?"), |repr| repr.to_string()),
+            text.repr()
+                .map_or_else(|_| String::from("?"), |repr| repr.to_string()),
         ))
     })
 }
 
 #[cold]
 fn not_a_key(key: &Bound<'_, PyAny>) -> PyErr {
-    let kind = key.get_type().name().map_or_else(|_| String::from("?"), |name| name.to_string());
-    let shown = key.repr().map_or_else(|_| String::from("?"), |repr| repr.to_string());
-    InvalidKeyError::new_err(format!("a key must be a str, not {kind}: {shown}; use str(...)"))
+    let kind = key
+        .get_type()
+        .name()
+        .map_or_else(|_| String::from("?"), |name| name.to_string());
+    let shown = key
+        .repr()
+        .map_or_else(|_| String::from("?"), |repr| repr.to_string());
+    InvalidKeyError::new_err(format!(
+        "a key must be a str, not {kind}: {shown}; use str(...)"
+    ))
 }
 
 /// Keys, all checked.
@@ -74,7 +84,11 @@ fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
         Ok(seconds) => Ok(Ttl::from_seconds(seconds)?),
         // An int beyond a float's range is for ever; below, it is as negative as can be.
         Err(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(given.py()) => {
-            Ok(Ttl::from_seconds(if given.lt(0)? { -1.0 } else { f64::INFINITY })?)
+            Ok(Ttl::from_seconds(if given.lt(0)? {
+                -1.0
+            } else {
+                f64::INFINITY
+            })?)
         }
         Err(_) => Err(InvalidSettingError::new_err(format!(
             "time_to_live: {} is not a time to live; give seconds, a timedelta, text like \
@@ -86,7 +100,9 @@ fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
 
 /// Tags: a list, or one string for one tag.
 pub(super) fn tags(tags: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
-    let Some(tags) = tags else { return Ok(Vec::new()) };
+    let Some(tags) = tags else {
+        return Ok(Vec::new());
+    };
     let wrong = || -> PyResult<PyErr> {
         Ok(InvalidSettingError::new_err(format!(
             "tags: {} is neither a tag nor a list of tags; a tag is a str without lone surrogates",
@@ -96,7 +112,8 @@ pub(super) fn tags(tags: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
     let list = if tags.is_instance_of::<PyString>() {
         tags.extract::<String>().map(|tag| vec![tag])
     } else {
-        tags.try_iter().and_then(|tags| tags.map(|tag| tag?.extract::<String>()).collect())
+        tags.try_iter()
+            .and_then(|tags| tags.map(|tag| tag?.extract::<String>()).collect())
     };
     match list {
         Ok(list) => Ok(check_tags(list)?),
@@ -106,7 +123,9 @@ pub(super) fn tags(tags: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
 
 /// A version number; `None`: not given.
 pub(super) fn version(version: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
-    let Some(given) = version else { return Ok(None) };
+    let Some(given) = version else {
+        return Ok(None);
+    };
     match given.extract::<i64>() {
         Ok(number) if !given.is_instance_of::<PyBool>() => Ok(Some(check_version(number)?)),
         _ => Err(InvalidSettingError::new_err(format!(
@@ -137,4 +156,55 @@ pub(super) fn limit(limit: Option<i64>) -> PyResult<Option<usize>> {
             "limit: {given} is not a number of rows; give an int >= 0, or None for all"
         ))),
     }
+}
+
+/// The parameter `max_items_in_memory`, whose `None` means that there is no limit.
+#[derive(Clone, Copy)]
+pub(super) enum Items {
+    NotGiven,
+    Given(Option<usize>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Items {
+    type Error = PyErr;
+
+    fn extract(given: pyo3::Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if given.is(given.py().Ellipsis()) {
+            return Ok(Self::NotGiven);
+        }
+        given
+            .extract::<Option<usize>>()
+            .map(Self::Given)
+            .map_err(|_| {
+                InvalidSettingError::new_err(format!(
+                    "max_items_in_memory: {:?} is not a number of items; give an int >= 0, or None \
+                 for no limit",
+                    &*given
+                ))
+            })
+    }
+}
+
+/// Opening: arguments to settings.
+pub(super) fn settings(
+    py: Python<'_>,
+    db_path: Option<&Bound<'_, PyAny>>,
+    max_items_in_memory: Items,
+    busy_timeout: f64,
+) -> PyResult<Settings> {
+    let mut settings = Settings::default();
+    if let Some(path) = db_path {
+        let path = py.import("os")?.call_method1("fspath", (path,))?;
+        let text = path.extract::<String>().map_err(|_| {
+            InvalidSettingError::new_err(format!("db_path: {path:?} is not text; give a str path"))
+        })?;
+        settings.location = parse_location(&text)?;
+    } else if let Location::File(path) = &settings.location {
+        settings.location = parse_location(&path.to_string_lossy())?;
+    }
+    if let Items::Given(limit) = max_items_in_memory {
+        settings.max_items_in_memory = limit;
+    }
+    settings.busy_timeout = parse_busy_timeout(busy_timeout)?;
+    Ok(settings)
 }

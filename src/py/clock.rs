@@ -15,7 +15,9 @@ impl PyManualClock {
     /// Starts at the present.
     #[new]
     fn new() -> Self {
-        Self { clock: ManualClock::new(Clock::System.now()) }
+        Self {
+            clock: ManualClock::new(Clock::System.now()),
+        }
     }
 
     /// Moves the clock by `seconds`; backwards if negative.

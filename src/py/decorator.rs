@@ -7,15 +7,16 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::client::{Client, Put, Shared};
+use super::client::Client;
 use super::error::{CacheClosedError, InvalidKeyError, SerializationError};
 use super::key;
 use super::memo::{Key, Memo};
 use super::sentinel::miss;
+use super::shared::{Put, Shared};
 use super::signature::Signature;
 
 /// What `@cache` makes of a plain function, and what serves the wrapper of a coroutine function.
-#[pyclass(module = "cachetronomy._core", frozen, dict, weakref, generic)]
+#[pyclass(module = "cachetronomy._core", frozen, dict, weakref)]
 pub(crate) struct CachedFunction {
     client: Py<Client>,
     function: Py<PyAny>,
@@ -48,11 +49,16 @@ pub(super) fn decorate<'py>(
             let py = args.py();
             let function = args.get_item(0)?;
             let (put, key_builder) = {
-                let options = options.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let options = options
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 let Some((put, key_builder)) = options.as_ref() else {
                     return Err(PyTypeError::new_err("the decorator has no options"));
                 };
-                (put.clone(), key_builder.as_ref().map(|builder| builder.clone_ref(py)))
+                (
+                    put.clone(),
+                    key_builder.as_ref().map(|builder| builder.clone_ref(py)),
+                )
             };
             wrap(client.bind(py), &function, put, key_builder).map(Bound::unbind)
         },
@@ -68,9 +74,20 @@ fn wrap<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = client.py();
     let inspect = py.import("inspect")?;
-    let is = |question: &str| inspect.call_method1(question, (function,))?.extract::<bool>();
-    refuse(function, is("isgeneratorfunction")? || is("isasyncgenfunction")?)?;
-    let text = |name: &str| function.getattr(name).and_then(|text| text.extract::<String>());
+    let is = |question: &str| {
+        inspect
+            .call_method1(question, (function,))?
+            .extract::<bool>()
+    };
+    refuse(
+        function,
+        is("isgeneratorfunction")? || is("isasyncgenfunction")?,
+    )?;
+    let text = |name: &str| {
+        function
+            .getattr(name)
+            .and_then(|text| text.extract::<String>())
+    };
     let (module, qualname) = (text("__module__")?, text("__qualname__")?);
     let cached = Bound::new(
         py,
@@ -84,9 +101,12 @@ fn wrap<'py>(
             put,
         },
     )?;
-    py.import("functools")?.call_method1("update_wrapper", (&cached, function))?;
+    py.import("functools")?
+        .call_method1("update_wrapper", (&cached, function))?;
     if is("iscoroutinefunction")? {
-        return py.import("cachetronomy._coroutines")?.call_method1("wrap", (&cached,));
+        return py
+            .import("cachetronomy._coroutines")?
+            .call_method1("wrap", (&cached,));
     }
     Ok(cached.into_any())
 }
@@ -106,7 +126,10 @@ fn refuse(function: &Bound<'_, PyAny>, is_generator: bool) -> PyResult<()> {
         )));
     }
     if !function.is_callable() || function.getattr_opt("__qualname__")?.is_none() {
-        return Err(PyTypeError::new_err(format!("@cache needs a function, not {}", function.repr()?)));
+        return Err(PyTypeError::new_err(format!(
+            "@cache needs a function, not {}",
+            function.repr()?
+        )));
     }
     Ok(())
 }
@@ -173,7 +196,13 @@ impl CachedFunction {
         let (py, version) = (args.py(), Some(self.put.version));
         let hash = self.shared().cache.hash(key);
         if kwargs.is_none() && self.key_builder.is_none() {
-            self.memo.insert(args, Key { text: key.into(), hash });
+            self.memo.insert(
+                args,
+                Key {
+                    text: key.into(),
+                    hash,
+                },
+            );
         }
         let found = match self.shared().peek(py, hash, key, version, true) {
             Some(value) => Some(value),
@@ -185,7 +214,10 @@ impl CachedFunction {
     /// Stores a result. One that cannot be stored is not lost: the error carries it.
     fn store(&self, key: &str, value: &Bound<'_, PyAny>, compute_us: i64) -> PyResult<()> {
         let py = value.py();
-        let put = Put { compute_us, ..self.put.clone() };
+        let put = Put {
+            compute_us,
+            ..self.put.clone()
+        };
         match self.shared().put(key, value, &put) {
             Err(error) if error.is_instance_of::<SerializationError>(py) => {
                 error.value(py).setattr("value", value)?;
@@ -214,7 +246,9 @@ impl CachedFunction {
             // What left memory is dropped after both locks are free again.
             let lookup = self.memo.find(args, |key| {
                 let cache = &self.shared().cache;
-                cache.lookup(key.hash, &key.text, version, true, |value| value.clone_ref(py))
+                cache.lookup(key.hash, &key.text, version, true, |value| {
+                    value.clone_ref(py)
+                })
             });
             if let Some(crate::cache::Lookup::Hit(value)) = lookup {
                 return Ok(value.into_bound(py));
@@ -230,9 +264,10 @@ impl CachedFunction {
     ) -> PyResult<Bound<'py, PyAny>> {
         match instance {
             None => Ok(slf.into_any()),
-            Some(instance) => {
-                slf.py().import("types")?.call_method1("MethodType", (slf, instance))
-            }
+            Some(instance) => slf
+                .py()
+                .import("types")?
+                .call_method1("MethodType", (slf, instance)),
         }
     }
 
@@ -270,7 +305,9 @@ impl CachedFunction {
         if self.shared().has_exited() {
             return Ok((missing()?, None));
         }
-        let Some(key) = self.build_key(args, kwargs)? else { return Ok((missing()?, None)) };
+        let Some(key) = self.build_key(args, kwargs)? else {
+            return Ok((missing()?, None));
+        };
         match self.read(args, kwargs, &key)? {
             Some(value) => Ok((value, Some(key))),
             None => Ok((missing()?, Some(key))),
@@ -288,7 +325,9 @@ impl CachedFunction {
             self.memo.find(args, |key| {
                 let version = Some(self.put.version);
                 let cache = &self.shared().cache;
-                cache.lookup(key.hash, &key.text, version, true, |value| value.clone_ref(py))
+                cache.lookup(key.hash, &key.text, version, true, |value| {
+                    value.clone_ref(py)
+                })
             })
         } else {
             None
@@ -321,7 +360,6 @@ impl CachedFunction {
         format!("<cached function {}>", self.name)
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the shape of the protocol")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.client)?;
         visit.call(&self.function)?;

@@ -26,7 +26,9 @@ pub(super) fn build<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Option<String>> {
-    let Some(bound) = signature.bind(args, kwargs)? else { return Ok(None) };
+    let Some(bound) = signature.bind(args, kwargs)? else {
+        return Ok(None);
+    };
     let mut key = String::with_capacity(name.len() + 16 * bound.len() + 2);
     key.push_str(name);
     key.push('(');
@@ -36,7 +38,10 @@ pub(super) fn build<'py>(
         }
         key.push_str(argument);
         key.push('=');
-        let mut writer = Writer { argument, out: &mut key };
+        let mut writer = Writer {
+            argument,
+            out: &mut key,
+        };
         match given {
             Given::One(value) => writer.write(&value, 0)?,
             Given::Rest(rest) => writer.write(rest.as_any(), 0)?,
@@ -67,7 +72,11 @@ impl Writer<'_> {
         if let Ok(dict) = value.cast_exact::<PyDict>() {
             let items: Vec<_> = dict.iter().collect();
             let texts = items.into_iter().map(|(key, value)| {
-                Ok(format!("{}: {}", self.text(&key, depth)?, self.text(&value, depth)?))
+                Ok(format!(
+                    "{}: {}",
+                    self.text(&key, depth)?,
+                    self.text(&value, depth)?
+                ))
             });
             let texts = texts.collect::<PyResult<Vec<_>>>()?;
             self.write_sorted("{", texts, "}");
@@ -129,13 +138,19 @@ impl Writer<'_> {
 
     fn text(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<String> {
         let mut text = String::new();
-        Writer { argument: self.argument, out: &mut text }.write(value, depth + 1)?;
+        Writer {
+            argument: self.argument,
+            out: &mut text,
+        }
+        .write(value, depth + 1)?;
         Ok(text)
     }
 
     fn write_scalar(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let repr = value.repr()?;
-        let repr = repr.to_str().map_err(|_| self.refuse("has a repr with lone surrogates"))?;
+        let repr = repr
+            .to_str()
+            .map_err(|_| self.refuse("has a repr with lone surrogates"))?;
         if is_plain(value) {
             self.out.push_str(repr);
             return Ok(());
@@ -190,7 +205,11 @@ pub(super) fn shorten(py: Python<'_>, key: String) -> PyResult<String> {
     options.set_item("digest_size", 16)?;
     let digest = py
         .import("hashlib")?
-        .call_method("blake2b", (PyBytes::new(py, key.as_bytes()),), Some(&options))?
+        .call_method(
+            "blake2b",
+            (PyBytes::new(py, key.as_bytes()),),
+            Some(&options),
+        )?
         .call_method0("hexdigest")?
         .extract::<String>()?;
     let mut end = MAX_KEY_BYTES - digest.len() - 1;

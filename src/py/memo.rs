@@ -112,6 +112,7 @@ pub(super) struct Memo {
 
 impl Memo {
     /// The hash of positional arguments; `None` if one of them is not remembered.
+    #[inline]
     fn hash(&self, arguments: &Bound<'_, PyTuple>) -> Option<u64> {
         let mut hasher = self.hasher.build_hasher();
         for argument in arguments.iter_borrowed() {
@@ -129,26 +130,44 @@ impl Memo {
     ) -> Option<R> {
         let hash = self.hash(arguments)?;
         let calls = self.calls.lock();
-        calls.find(hash, |call| call.hash == hash && same(call, arguments)).map(|call| with(&call.key))
+        calls
+            .find(hash, |call| call.hash == hash && same(call, arguments))
+            .map(|call| with(&call.key))
     }
 
     /// Remembers the key of a call, if its arguments are of the types that are remembered.
     pub(super) fn insert(&self, arguments: &Bound<'_, PyTuple>, key: Key) {
-        let Some(hash) = self.hash(arguments) else { return };
-        let kept: Option<Box<[Kept]>> =
-            arguments.iter_borrowed().map(|argument| Some(atom(&argument)?.keep())).collect();
+        let Some(hash) = self.hash(arguments) else {
+            return;
+        };
+        let kept: Option<Box<[Kept]>> = arguments
+            .iter_borrowed()
+            .map(|argument| Some(atom(&argument)?.keep()))
+            .collect();
         let Some(kept) = kept else { return };
         let mut calls = self.calls.lock();
-        if calls.find(hash, |call| call.hash == hash && same(call, arguments)).is_some() {
+        if calls
+            .find(hash, |call| call.hash == hash && same(call, arguments))
+            .is_some()
+        {
             return;
         }
         if calls.len() >= MAX_CALLS {
             calls.clear();
         }
-        calls.insert_unique(hash, Call { hash, arguments: kept, key }, |call| call.hash);
+        calls.insert_unique(
+            hash,
+            Call {
+                hash,
+                arguments: kept,
+                key,
+            },
+            |call| call.hash,
+        );
     }
 }
 
+#[inline]
 fn same(call: &Call, arguments: &Bound<'_, PyTuple>) -> bool {
     call.arguments.len() == arguments.len()
         && call

@@ -5,9 +5,12 @@ mod client;
 mod clock;
 mod decorator;
 mod error;
+mod fork;
 mod key;
 mod memo;
+mod registry;
 mod sentinel;
+mod shared;
 mod signature;
 mod value;
 
@@ -17,11 +20,15 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::client::{Client, close_all};
+    use super::client::Client;
     #[pymodule_export]
     use super::clock::PyManualClock;
     #[pymodule_export]
     use super::decorator::CachedFunction;
+    #[pymodule_export]
+    use super::fork::{after_fork, before_fork};
+    #[pymodule_export]
+    use super::registry::close_all;
     #[pymodule_export]
     use super::sentinel::Missing;
     #[pymodule_export]

@@ -29,5 +29,6 @@ impl Missing {
 /// The sentinel.
 pub(super) fn miss(py: Python<'_>) -> PyResult<Py<Missing>> {
     static MISS: PyOnceLock<Py<Missing>> = PyOnceLock::new();
-    MISS.get_or_try_init(py, || Py::new(py, Missing)).map(|miss| miss.clone_ref(py))
+    MISS.get_or_try_init(py, || Py::new(py, Missing))
+        .map(|miss| miss.clone_ref(py))
 }

@@ -41,7 +41,11 @@ impl Signature {
         let empty = inspect.getattr("Parameter")?.getattr("empty")?;
         let signature = inspect.call_method1("signature", (function,))?;
         let mut parameters = Vec::new();
-        for parameter in signature.getattr("parameters")?.call_method0("values")?.try_iter()? {
+        for parameter in signature
+            .getattr("parameters")?
+            .call_method0("values")?
+            .try_iter()?
+        {
             let parameter = parameter?;
             let default = parameter.getattr("default")?;
             // The values of `inspect._ParameterKind`, in the order in which they may stand.
@@ -63,7 +67,9 @@ impl Signature {
 
     /// Shows the defaults to the garbage collector.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))
+        self.parameters
+            .iter()
+            .try_for_each(|parameter| visit.call(&parameter.default))
     }
 
     /// Binds a call's arguments as Python would, defaults filled in; `None` if they do not fit.
@@ -101,7 +107,12 @@ impl Signature {
                 let found = named.iter().position(|(name, _)| *name == parameter.name);
                 found.map(|index| named.swap_remove(index).1)
             };
-            let default = || parameter.default.as_ref().map(|value| value.bind(py).clone());
+            let default = || {
+                parameter
+                    .default
+                    .as_ref()
+                    .map(|value| value.bind(py).clone())
+            };
             let value = match (by_position, by_name) {
                 (Some(_), Some(_)) => return Ok(None),
                 (Some(value), None) | (None, Some(value)) => value,

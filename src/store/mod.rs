@@ -2,6 +2,8 @@
 
 pub mod sqlite;
 
+use std::sync::Arc;
+
 use crate::entry::{AccessRecord, AccessRow, EvictionRecord, Expired, NewEntry, Row, StoreSize};
 use crate::error::Result;
 use crate::freshness::{Commit, Freshness, Stamp};
@@ -23,7 +25,7 @@ pub struct Fetched {
 /// [`crate::error::Error::Closed`] from every method after `close`.
 pub trait Store: Send + Sync {
     /// What proves that an entry in memory is still what the store holds.
-    fn freshness(&self) -> &Freshness;
+    fn freshness(&self) -> &Arc<Freshness>;
 
     /// Reads one row. `wait`: whether to wait for a lock, up to the busy time-out; without it a
     /// lock held by others is [`crate::error::Error::StoreBusy`] at once.
@@ -66,6 +68,14 @@ pub trait Store: Send + Sync {
 
     /// Looks for damage; one line for each finding.
     fn check(&self) -> Result<Vec<String>>;
+
+    /// Lets go of everything that a forked child must not inherit. Until `resume`, a method that
+    /// may not wait returns [`crate::error::Error::StoreBusy`]; the caller sees to it that no
+    /// other method is running or called.
+    fn suspend(&self) -> Result<()>;
+
+    /// Goes on after `suspend`, in the parent as in the child.
+    fn resume(&self);
 
     /// Nothing proves itself fresh from now on. The caller keeps readers of memory out before it
     /// calls `close`.

@@ -1,6 +1,8 @@
 //! Connections: how one is opened, what it may do, and what SQLite's errors mean to us.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,6 +15,12 @@ use crate::settings::Location;
 /// Statements kept prepared by each connection: all that this crate has.
 const STATEMENTS: usize = 64;
 
+/// Bytes to which the log's file is cut once its frames have been moved.
+const LOG_BYTES: i64 = 16 << 20;
+
+/// No commit of ours wrote a page since the mark was set.
+pub(super) const NO_FRAMES: u32 = u32::MAX;
+
 /// Files are created, and so closed again, one at a time: closing any descriptor of a file drops
 /// the locks that SQLite holds on it elsewhere in this process.
 static CREATING: Mutex<()> = Mutex::new(());
@@ -22,9 +30,10 @@ pub(super) fn translate(path: &str, busy: Duration, error: &rusqlite::Error) -> 
     let path = path.to_owned();
     let reason = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Error::StoreBusy { path, waited_ms: busy.as_millis() }
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::StoreBusy {
+            path,
+            waited_ms: busy.as_millis(),
+        },
         Some(ErrorCode::DiskFull) => Error::StoreFull { path },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             Error::CorruptStore { path, reason }
@@ -51,10 +60,16 @@ pub(super) struct Opener {
 impl Opener {
     pub(super) fn new(location: &Location, busy: Duration) -> Self {
         match location {
-            Location::Memory => Self { path: None, name: String::from(":memory:"), busy },
-            Location::File(path) => {
-                Self { path: Some(path.clone()), name: path.display().to_string(), busy }
-            }
+            Location::Memory => Self {
+                path: None,
+                name: String::from(":memory:"),
+                busy,
+            },
+            Location::File(path) => Self {
+                path: Some(path.clone()),
+                name: path.display().to_string(),
+                busy,
+            },
         }
     }
 
@@ -64,13 +79,18 @@ impl Opener {
 
     /// Makes missing folders, and the file itself where it is missing, for its owner alone.
     pub(super) fn create(&self) -> Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let unavailable = |what: &Path, error: &std::io::Error| Error::StoreUnavailable {
             path: self.name.clone(),
             reason: format!("cannot create {}: {error}", what.display()),
         };
         let _one_at_a_time = CREATING.lock();
-        if path.try_exists().map_err(|error| unavailable(path, &error))? {
+        if path
+            .try_exists()
+            .map_err(|error| unavailable(path, &error))?
+        {
             return Ok(());
         }
         if let Some(folder) = path.parent() {
@@ -156,4 +176,37 @@ impl Opener {
             }
         }
     }
+}
+
+/// A connection for writing, which notes in `committed` how many frames the log has after each
+/// commit that wrote a page.
+pub(super) fn open_writer(opener: &Opener, committed: &Arc<AtomicU32>) -> Result<Connection> {
+    let mut writer = opener.open()?;
+    opener.enter_wal(&writer)?;
+    let noted = Arc::clone(committed);
+    let configured = writer
+        .execute_batch(&format!(
+            "PRAGMA journal_size_limit={LOG_BYTES}; PRAGMA cache_size=-8000"
+        ))
+        // Also takes the place of SQLite's own checkpoint, which would run inside a commit.
+        .and_then(|()| {
+            writer.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: i32| {
+                noted.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            }))
+        })
+        // The first read maps the log's header.
+        .and_then(|()| writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
+    configured.map_err(|error| opener.error(&error))?;
+    Ok(writer)
+}
+
+/// A connection for reading, which waits for nobody: its users repeat what was refused.
+pub(super) fn open_reader(opener: &Opener) -> Result<Connection> {
+    let reader = opener.open()?;
+    reader
+        .execute_batch("PRAGMA query_only=ON; PRAGMA cache_size=-4000")
+        .and_then(|()| reader.busy_timeout(std::time::Duration::ZERO))
+        .map_err(|error| opener.error(&error))?;
+    Ok(reader)
 }

@@ -43,7 +43,11 @@ fn decode(key: &str, row: &rusqlite::Row<'_>) -> Found {
         // Old versions stored MessagePack as text, one character a byte.
         ValueRef::Text(text) if format == "msgpack" => std::str::from_utf8(text)
             .ok()
-            .and_then(|text| text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect())
+            .and_then(|text| {
+                text.chars()
+                    .map(|c| u8::try_from(u32::from(c)).ok())
+                    .collect()
+            })
             .ok_or_else(|| wrong("column data"))?,
         ValueRef::Text(text) => text.to_vec(),
         _ => return Err(wrong("column data")),
@@ -108,7 +112,9 @@ pub(super) fn write(
 }
 
 fn forget_tags(connection: &Connection, key: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM cache_tag WHERE key = ?1")?.execute([key])?;
+    connection
+        .prepare_cached("DELETE FROM cache_tag WHERE key = ?1")?
+        .execute([key])?;
     Ok(())
 }
 
@@ -122,7 +128,9 @@ pub(super) fn delete(
     touched.add(key);
     let live = connection
         .prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING expire_at > ?2")?
-        .query_row(params![key, now.to_string()], |row| row.get::<_, Option<bool>>(0))
+        .query_row(params![key, now.to_string()], |row| {
+            row.get::<_, Option<bool>>(0)
+        })
         .optional()?;
     forget_tags(connection, key)?;
     Ok(live.flatten().unwrap_or(false))
@@ -167,7 +175,11 @@ pub(super) fn tagged(
             stored.dedup();
             stored == wanted
         };
-        return Ok(candidates.into_iter().filter(|row| same(&row.1)).map(|row| row.0).collect());
+        return Ok(candidates
+            .into_iter()
+            .filter(|row| same(&row.1))
+            .map(|row| row.0)
+            .collect());
     }
     let mut keys = std::collections::BTreeSet::new();
     for tag in tags {
@@ -188,7 +200,10 @@ pub(super) fn delete_expired(
         .prepare_cached("SELECT key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
         .query_map(params![now.to_string(), limit], |row| {
             let expire_at = row.get_ref(1)?.as_str().ok().and_then(Timestamp::parse);
-            Ok(Expired { key: row.get(0)?, expire_at })
+            Ok(Expired {
+                key: row.get(0)?,
+                expire_at,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     for entry in &expired {

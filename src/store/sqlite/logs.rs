@@ -23,7 +23,12 @@ pub(super) fn add_accesses(
     )?;
     for record in records {
         let count = i64::try_from(record.count).unwrap_or(i64::MAX);
-        add.execute(params![record.key, count, record.last_accessed.to_string(), profile])?;
+        add.execute(params![
+            record.key,
+            count,
+            record.last_accessed.to_string(),
+            profile
+        ])?;
     }
     Ok(())
 }
@@ -41,7 +46,13 @@ pub(super) fn add_evictions(
     for record in records {
         let count = i64::try_from(record.access_count).unwrap_or(i64::MAX);
         let evicted_at = record.evicted_at.to_string();
-        add.execute(params![record.key, evicted_at, record.reason.as_str(), count, profile])?;
+        add.execute(params![
+            record.key,
+            evicted_at,
+            record.reason.as_str(),
+            count,
+            profile
+        ])?;
     }
     if !records.is_empty() {
         let oldest_kept = connection.last_insert_rowid() - MAX_EVICTIONS;

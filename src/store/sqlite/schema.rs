@@ -98,8 +98,15 @@ INSERT OR IGNORE INTO cache_tag(tag, key)
 ";
 
 /// Columns without which a table `cache` is not the original's.
-const REQUIRED: [&str; 7] =
-    ["key", "data", "fmt", "expire_at", "tags", "version", "saved_by_profile"];
+const REQUIRED: [&str; 7] = [
+    "key",
+    "data",
+    "fmt",
+    "expire_at",
+    "tags",
+    "version",
+    "saved_by_profile",
+];
 
 /// Makes the file one of ours: creates what is missing, in one transaction, and changes nothing in
 /// a file that is complete, of another program, or of a later version.
@@ -130,7 +137,10 @@ struct Found {
 
 fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
     let strings = |sql: &str| -> rusqlite::Result<Vec<String>> {
-        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        connection
+            .prepare(sql)?
+            .query_map([], |row| row.get(0))?
+            .collect()
     };
     let tables = strings("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
     let columns = strings("SELECT name FROM pragma_table_info('cache')")?;
@@ -145,11 +155,17 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
     } else {
         None
     };
-    Ok(Found { tables, columns, schema })
+    Ok(Found {
+        tables,
+        columns,
+        schema,
+    })
 }
 
 fn is_ours_or_empty(found: &Found) -> bool {
-    let complete = REQUIRED.iter().all(|name| found.columns.iter().any(|column| column == name));
+    let complete = REQUIRED
+        .iter()
+        .all(|name| found.columns.iter().any(|column| column == name));
     found.tables.is_empty() || complete
 }
 

@@ -12,7 +12,10 @@ pub(super) struct Transaction<'a> {
 /// would be refused later, without waiting, if somebody else committed meanwhile.
 pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    Ok(Transaction { connection, open: true })
+    Ok(Transaction {
+        connection,
+        open: true,
+    })
 }
 
 impl Transaction<'_> {

@@ -4,7 +4,10 @@
 //! file is not opened a second time, which would drop SQLite's locks on it. Layout (SQLite file
 //! `wal.c`, `WalIndexHdr`, unchanged since 2010): two copies of 48 bytes, each
 //! `iVersion@0 iChange@8 mxFrame@16 aCksum@40`; a writer fills the second copy first.
-#![expect(unsafe_code, reason = "the only way to SQLite's mapping is below its safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "the only way to SQLite's mapping is below its safe interface"
+)]
 
 use std::ffi::c_void;
 use std::ptr;
@@ -13,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use rusqlite::{Connection, ffi};
 
-use crate::freshness::Gate;
+use crate::freshness::{Gate, NEVER};
 
 const LAYOUT_VERSION: u32 = 3_007_000;
 const COPY_BYTES: usize = 48;
@@ -46,10 +49,22 @@ pub(super) struct WalIndex {
 }
 
 impl WalIndex {
-    /// Asks SQLite for the header of this connection's file; `None` where there is none (a file
-    /// system without shared memory), or none of the known layout. The connection must be in WAL
-    /// mode, and must have read from the file.
+    /// The header of this connection's file; `None` where there is none (a file system without
+    /// shared memory), or none of the known layout. The connection must be in WAL mode, and must
+    /// have read from the file.
     pub(super) fn of(connection: &Connection) -> Option<Self> {
+        let index = Self::default();
+        index.map(connection);
+        (index.load_u32(VERSION) == Some(LAYOUT_VERSION)).then_some(index)
+    }
+
+    /// Maps the header of a new connection to the same file, after `forget`.
+    pub(super) fn map(&self, connection: &Connection) {
+        let start = Self::ask(connection).unwrap_or(ptr::null_mut());
+        self.start.store(start, Ordering::SeqCst);
+    }
+
+    fn ask(connection: &Connection) -> Option<*mut u8> {
         let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
         // SAFETY: the handle is that of a live connection which only this thread uses now;
         // FILE_POINTER writes one pointer to where the last argument points.
@@ -75,8 +90,12 @@ impl WalIndex {
         if code != ffi::SQLITE_OK || start.is_null() {
             return None;
         }
-        let index = Self { start: AtomicPtr::new(start.cast()) };
-        (index.load_u32(VERSION) == Some(LAYOUT_VERSION)).then_some(index)
+        Some(start.cast())
+    }
+
+    /// Whether the header can be read now.
+    pub(super) fn is_mapped(&self) -> bool {
+        !self.start.load(Ordering::Acquire).is_null()
     }
 
     /// The mapping is about to go.
@@ -128,7 +147,7 @@ pub(super) struct WalGate(pub(super) Arc<WalIndex>);
 
 impl Gate for WalGate {
     fn word(&self) -> u64 {
-        self.0.load_u64(CHECKSUM).unwrap_or(u64::MAX)
+        self.0.load_u64(CHECKSUM).unwrap_or(NEVER)
     }
 }
 
@@ -138,14 +157,22 @@ mod tests {
 
     fn open(path: &std::path::Path) -> Connection {
         let connection = Connection::open(path).unwrap();
-        connection.pragma_update(None, "journal_mode", "wal").unwrap();
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).unwrap();
+        connection
+            .pragma_update(None, "journal_mode", "wal")
+            .unwrap();
+        connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            .unwrap();
         connection
     }
 
     #[test]
     fn the_bundled_sqlite_has_the_known_layout_and_is_not_one_with_the_wal_reset_bug() {
-        assert_eq!(rusqlite::version_number(), 3_054_001, "prove the layout again, then adjust");
+        assert_eq!(
+            rusqlite::version_number(),
+            3_054_001,
+            "prove the layout again, then adjust"
+        );
     }
 
     #[test]
@@ -162,7 +189,9 @@ mod tests {
         assert_ne!(after.word, before.word);
         assert_eq!(after.change, before.change + 1);
         assert!(after.frames > before.frames);
-        theirs.execute_batch("BEGIN; INSERT INTO t VALUES(2); ROLLBACK").unwrap();
+        theirs
+            .execute_batch("BEGIN; INSERT INTO t VALUES(2); ROLLBACK")
+            .unwrap();
         assert_eq!(index.header().unwrap(), after, "a rollback commits nothing");
         index.forget();
         assert_eq!(index.header(), None);

@@ -1,0 +1,98 @@
+# Every task, defined once: CI and contributors call the same targets.
+# Needs bash, git, make, a C compiler, cargo >= 1.95 and Python >= 3.10. The rest comes from PyPI
+# and stays inside this folder.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTHONS ?= 3.10 3.11 3.12 3.13
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv develop demo test test-rust test-python test-pythons lint fmt bench soak clean
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PY := $(BIN)/python
+
+# Stamps, so that an unchanged tree is neither installed nor built again.
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+# Folders too: they change when a file is removed.
+SOURCES := $(shell find src -name '*.rs' -o -type d) Cargo.toml Cargo.lock pyproject.toml
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
+	  | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+venv: $(INSTALLED) ## Install the Python tools into .venv
+
+develop: $(BUILT) ## Build the extension in release mode, into .venv
+
+demo: $(BUILT) ## Run the example from an empty cache; with RESUME=1 from the one it left
+	$(PY) examples/stdlib_report.py $(if $(RESUME),,--fresh)
+
+test: test-rust test-python ## Run all tests
+
+test-rust: ## Run the tests of the Rust core; needs no Python
+	cargo test --locked
+
+test-python: $(BUILT) ## Run the tests of the Python package, against the release build
+	$(PY) -m pytest
+
+test-pythons: ## Run them on each of PYTHONS that this machine has
+	@passed=0 failed=0 skipped=0; \
+	for version in $(PYTHONS); do \
+	  if ! python$$version -c '' 2>/dev/null; then \
+	    echo "skipped: needs python$$version"; skipped=$$((skipped + 1)); \
+	  elif CARGO_TARGET_DIR='$(CURDIR)/target/pythons' $(MAKE) test-python \
+	      PYTHON=python$$version VENV=.venvs/$$version; then \
+	    passed=$$((passed + 1)); \
+	  else \
+	    echo "failed: python$$version"; failed=$$((failed + 1)); \
+	  fi; \
+	done; \
+	echo "pythons: $$passed passed, $$failed failed, $$skipped skipped"; \
+	[ $$failed = 0 ]
+
+lint: $(BUILT) ## Check format, lints, docs, types, stubs and layers
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	PYO3_PYTHON='$(abspath $(PY))' cargo clippy --locked --all-targets --features python -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
+	cargo test --locked --test layering
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest cachetronomy._core
+
+fmt: $(INSTALLED) ## Format all code, and fix the lints that can fix themselves
+	cargo fmt
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+
+bench: $(BUILT) ## Measure against the peers
+	$(PY) benches/bench.py
+
+soak: $(BUILT) ## Run the tests that take very long
+	$(PY) -m pytest tests_py -m soak
+
+clean: ## Remove everything that is built or cached
+	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f python/cachetronomy/_core.*.so python/cachetronomy/_core*.pyd
+	find python tests_py examples benches -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements-dev.txt
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	grep -v '^-e ' requirements-dev.txt >$(VENV)/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(BUILT): $(INSTALLED) $(SOURCES)
+	env -u CONDA_PREFIX VIRTUAL_ENV='$(abspath $(VENV))' \
+	  $(PY) -m maturin develop --release --locked
+	touch $@

@@ -1,0 +1,46 @@
+//! The open clients of the process: what a fork has to know, and the interpreter's exit to close.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use super::fork;
+use super::shared::Shared;
+
+/// Open clients, for the interpreter's exit.
+static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// The interpreter's exit closes what the program left open; a fork passes it by.
+pub(super) fn register(py: Python<'_>, shared: &Arc<Shared>) -> PyResult<()> {
+    static HOOKS: pyo3::sync::PyOnceLock<()> = pyo3::sync::PyOnceLock::new();
+    HOOKS.get_or_try_init(py, || {
+        let core = py.import("cachetronomy._core")?;
+        fork::register(&core)?;
+        let close_all = core.getattr("_close_all")?;
+        py.import("atexit")?
+            .call_method1("register", (close_all,))
+            .map(drop)
+    })?;
+    let mut open = OPEN.lock();
+    open.retain(|client| client.strong_count() > 0);
+    open.push(Arc::downgrade(shared));
+    Ok(())
+}
+
+/// Every client that was not freed yet.
+pub(super) fn open_clients() -> Vec<Arc<Shared>> {
+    OPEN.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Closes every open client of the process; called when the interpreter exits.
+#[pyfunction]
+#[pyo3(name = "_close_all")]
+pub(crate) fn close_all(py: Python<'_>) -> PyResult<()> {
+    let mut result = Ok(());
+    for client in open_clients() {
+        client.exit();
+        result = result.and(client.shutdown(py));
+    }
+    Ok(result?)
+}

@@ -1,0 +1,58 @@
+"""Calls that a type checker must accept, with the types it must see. Checked, and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+from typing_extensions import assert_type
+
+from cachetronomy import Cachetronaut
+
+cache = Cachetronaut(db_path=":memory:", max_items_in_memory=None)
+
+
+class User:
+    """Stands for a caller's class."""
+
+    @cache
+    def age(self, year: int) -> int:
+        """Return an age."""
+        return year
+
+
+@cache
+def bare(n: int, *, name: str = "x") -> dict[str, int]:
+    """Return something."""
+    return {name: n}
+
+
+@cache(ttl=timedelta(hours=1), tags="users", version=2)
+def with_options(n: int) -> list[int]:
+    """Return something."""
+    return [n]
+
+
+@cache(ttl="1h30m", tags=["a", "b"])
+async def coroutine(n: int) -> bytes:
+    """Return something."""
+    return bytes(n)
+
+
+async def uses() -> None:
+    """Use everything."""
+    assert_type(bare(1, name="y"), dict[str, int])
+    assert_type(with_options(1), list[int])
+    pending: Coroutine[Any, Any, bytes] = coroutine(1)
+    assert_type(await pending, bytes)
+    assert_type(await coroutine(1), bytes)
+    assert_type(User().age(2026), int)
+    assert_type(bare.key_for(1, name="y"), str)
+    assert_type(bare.cache.stats(), dict[str, Any])
+    assert_type(cache.get("k", User), User | None)
+    assert_type(cache.get("k", model=User, default=0), User | int)
+    bare("wrong")  # type: ignore[arg-type]
+    bare.key_for(unknown=1)  # type: ignore[call-arg]
+    with cache as same:
+        assert_type(same, Cachetronaut)
