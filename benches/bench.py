@@ -13,12 +13,9 @@ import statistics
 import tempfile
 import timeit
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cachetronomy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROUNDS = 31
 VALUE = {

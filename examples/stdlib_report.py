@@ -209,7 +209,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     sources, numbers = list_sources(args.limit), (1,) if args.process == 1 else (2, 3)
     with Cachetronaut(db_path=str(args.db), max_items_in_memory=10_000) as cache:
         if args.fresh and args.process == 1:
-            cache.clear_all()
+            cache.clear_by_tags("stdlib")
         passes = [run_pass(cache, number, sources) for number in numbers]
         stats, hot_keys = cache.stats(), cache.get_hot_keys(limit=5)
     sizes = {"store_keys": stats["store_keys"], "store_bytes": stats["store_bytes"]}

@@ -220,6 +220,11 @@ impl Freshness {
         self.settle(before, before.wrapping_add(1), touched)
     }
 
+    /// Clears the gate as it stands at the beginning: no entry is older than it.
+    pub fn start(&self, gate: u64) {
+        self.cleared.store(gate, Ordering::Release);
+    }
+
     /// For a commit whose own gate could not be told from a stranger's: nothing is cleared, and
     /// entries are read again until the next settled commit.
     pub fn unsettled() -> Commit {
@@ -288,6 +293,16 @@ mod tests {
             !freshness.is_fresh(3, &mut stamp),
             "the stranger may have written the key"
         );
+    }
+
+    #[test]
+    fn the_first_commit_spares_what_was_read_since_the_start() {
+        let (freshness, word) = shared();
+        freshness.start(1);
+        let mut stamp = freshness.before_read("a");
+        word.store(2, Ordering::Release);
+        freshness.settle(1, 2, &Touched::key("b"));
+        assert!(freshness.is_fresh(2, &mut stamp));
     }
 
     #[test]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "stdlib_report.py"
 PATIENCE = 120  # seconds until a run that hangs is given up
+# The suite's limit is for tests that start no second Python, let alone several.
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 BIG = 400  # files: some seconds of work, enough to be killed in the middle of
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="process groups and SIGKILL")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cachetronomy._core import MISS, __version__
 from cachetronomy.client import Cachetronaut
 from cachetronomy.exceptions import (
-    CachetronomyError,
     CacheClosedError,
+    CachetronomyError,
     CorruptEntryError,
     CorruptStoreError,
     InvalidKeyError,

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from os import PathLike
-from types import EllipsisType, TracebackType
+from types import EllipsisType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self, disjoint_base
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
-_R = TypeVar("_R", covariant=True)
+_R_co = TypeVar("_R_co", covariant=True)
 _F = TypeVar("_F")
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -22,8 +22,8 @@ __all__ = [
     "CachedFunction",
     "Cachetronaut",
     "ManualClock",
-    "__version__",
     "_Missing",
+    "__version__",
     "_after_fork",
     "_before_fork",
     "_close_all",
@@ -45,22 +45,22 @@ class ManualClock:
     def advance(self, seconds: float) -> None: ...
 
 @final
-class CachedFunction(Generic[_P, _R]):
+class CachedFunction(Generic[_P, _R_co]):
     __name__: str
     __qualname__: str
     __wrapped__: Callable[..., Any]
     @property
     def cache(self) -> Cachetronaut: ...
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
     def __get__(
-        self: CachedFunction[Concatenate[Any, _Q], _R],
+        self: CachedFunction[Concatenate[Any, _Q], _R_co],
         instance: object,
         owner: type | None = None,
         /,
-    ) -> Callable[_Q, _R]: ...
+    ) -> Callable[_Q, _R_co]: ...
     def key_for(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, _memo: object) -> Self: ...
@@ -147,7 +147,7 @@ class Cachetronaut:
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
-        *_exception: type[BaseException] | BaseException | TracebackType | None,
+        *_exception: object,
     ) -> None: ...
     @overload
     def __call__(self, function: Callable[_P, _F]) -> CachedFunction[_P, _F]: ...

@@ -80,6 +80,9 @@ impl SqliteStore {
                 Freshness::shared(Box::new(gate))
             }
         };
+        if let Some(header) = wal.as_ref().and_then(|wal| wal.header()) {
+            freshness.start(header.word);
+        }
         Ok(Self {
             opener,
             profile: settings.profile.clone(),
