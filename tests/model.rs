@@ -2,9 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
-use cachetronomy::cache::{Cache, Lookup};
+use cachetronomy::cache::{Arrival, Cache, Lookup};
 use cachetronomy::settings::{Location, Settings};
 use cachetronomy::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
@@ -107,8 +106,8 @@ struct World {
     model: BTreeMap<&'static str, Known>,
     now: i64,
     written: u64,
-    /// A fetch under way: which cache, key, the value, the arrival.
-    pending: Option<(usize, &'static str, u64, cachetronomy::cache::Arrival)>,
+    /// A fetch under way: whose, of which key, with what value.
+    pending: Option<(usize, &'static str, u64, Arrival)>,
 }
 
 impl World {
@@ -119,12 +118,11 @@ impl World {
             ..Settings::default()
         };
         let hands = ManualClock::new(Timestamp(START));
-        let (model, caches_open) = (BTreeMap::new(), Vec::new());
         let mut world = Self {
             settings,
             hands,
-            caches: caches_open,
-            model,
+            caches: Vec::new(),
+            model: BTreeMap::new(),
             now: START,
             written: 0,
             pending: None,
@@ -182,7 +180,7 @@ impl World {
         }
     }
 
-    fn fetched(arrival: &cachetronomy::cache::Arrival) -> u64 {
+    fn fetched(arrival: &Arrival) -> u64 {
         std::str::from_utf8(&arrival.row.data)
             .unwrap()
             .parse()
@@ -367,11 +365,10 @@ fn histories() -> impl Strategy<Value = Vec<(usize, Step)>> {
     prop::collection::vec((0..2_usize, steps()), 1..60)
 }
 
-fn run(location: Location, capacity: Option<usize>, caches: usize, history: &[(usize, Step)]) {
-    let mut world = World::new(location, capacity, caches);
-    for (who, step) in history {
-        world.step(*who, step);
-    }
+fn run(mut world: World, history: &[(usize, Step)]) {
+    history
+        .iter()
+        .for_each(|(who, step)| world.step(*who, step));
     world.end();
 }
 
@@ -388,8 +385,8 @@ proptest! {
         history in histories(),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let path: PathBuf = folder.path().join("a.db");
-        run(Location::File(path), capacity, 2, &history);
+        let path = folder.path().join("a.db");
+        run(World::new(Location::File(path), capacity, 2), &history);
     }
 
     #[test]
@@ -397,6 +394,6 @@ proptest! {
         capacity in capacities(),
         history in histories(),
     ) {
-        run(Location::Memory, capacity, 1, &history);
+        run(World::new(Location::Memory, capacity, 1), &history);
     }
 }

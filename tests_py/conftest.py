@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 50  # seconds until a child that hangs is given up
+
+
+def short_id(value: object) -> str:
+    """Name a parameter of a test, without the address that a repr may hold."""
+    text = ascii(value)
+    return type(value).__name__ if " at 0x" in text else text[:40]
 
 
 def environment() -> dict[str, str]:
@@ -97,9 +104,7 @@ def tier(request: pytest.FixtureRequest, open_cache: Callable[..., Cachetronaut]
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in another process, to its end; it must succeed unless `check=False`."""
 
-    def run(
-        code: str, *args: object, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def run(code: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, args)],
             cwd=tmp_path,
@@ -188,10 +193,8 @@ def child() -> Iterator[Callable[..., Child]]:
         one.process.wait(PATIENCE)
         for pipe in (one.process.stdin, one.process.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
 
 
 LOCK_HOLDER = """

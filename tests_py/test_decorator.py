@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cachetronomy import CacheClosedError, Cachetronaut, SerializationError
+from conftest import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def test_arguments_that_do_not_fit_raise_the_functions_own_error(anywhere: Cache
         calls.append(a)
 
     wrong: list[Callable[[], object]] = [
-        lambda: function(),  # type: ignore[call-arg]
+        function,
         lambda: function(1, 2, b=3),  # type: ignore[misc]
         lambda: function(a=1, b=2),  # type: ignore[call-arg]
         lambda: function(1, b=2, c=3),  # type: ignore[call-arg]
@@ -318,7 +319,7 @@ def test_a_set_under_the_functions_key_is_its_result(anywhere: Cachetronaut) -> 
     assert calls == []
 
 
-@pytest.mark.parametrize("not_callable", [1, "text", object()], ids=repr)
+@pytest.mark.parametrize("not_callable", [1, "text", object()], ids=short_id)
 def test_only_functions_are_decorated(anywhere: Cachetronaut, not_callable: Any) -> None:
     with pytest.raises(TypeError, match="needs a function"):
         anywhere(not_callable)

@@ -46,7 +46,7 @@ TREE: dict[type[CachetronomyError], tuple[type[Exception], ...]] = {
 }
 
 
-@pytest.mark.parametrize(("error", "bases"), TREE.items(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("error", "bases"), TREE.items(), ids=str)
 def test_an_error_is_in_the_tree_and_of_its_builtin_kinds(
     error: type[CachetronomyError], bases: tuple[type[Exception], ...]
 ) -> None:
@@ -91,9 +91,8 @@ def test_a_damaged_file(db_path: Path) -> None:
     content = bytearray(db_path.read_bytes())
     content[4_096:] = os.urandom(len(content) - 4_096)
     db_path.write_bytes(content)
-    with pytest.raises(CorruptStoreError, match="cache.db"):
-        with Cachetronaut(db_path) as cache:
-            cache.get_many([f"k{n}" for n in range(500)])
+    with pytest.raises(CorruptStoreError, match=r"cache\.db"), Cachetronaut(db_path) as cache:
+        cache.get_many([f"k{n}" for n in range(500)])
     assert db_path.read_bytes() == content
 
 

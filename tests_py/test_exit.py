@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import CompletedProcess
 
+    from conftest import Child
+
 RUNS = 13  # of each program: 104 exits in all
 GENEROUS = 10  # seconds; one is promised, but the machines of a CI are busy
 
@@ -181,7 +183,7 @@ def test_a_program_that_never_closes_its_cache_exits_at_once_and_loses_nothing(
                     "__main__.function(number=0)"
                 ]
     record_property("slowest_exit_seconds", round(slowest, 3))
-    print(f"slowest of {RUNS} exits, {name}: {slowest:.3f} s")
+    print(f"slowest of {RUNS} exits, {name}: {slowest:.3f} s")  # noqa: T201 - for `pytest -rP`
     assert slowest < GENEROUS
 
 
@@ -207,6 +209,25 @@ def test_a_coroutine_function_in_an_atexit_handler_computes(
     for order in ("before", "after"):
         done = run_python(code, db_path, order)
         assert (done.stdout, done.stderr) == ("1\n2 1\n", ""), order
+
+
+def test_a_lock_that_another_process_holds_does_not_hold_up_the_exit(
+    db_path: Path, lock_holder: Child
+) -> None:
+    """What waits to be written then is no more than counts of hits."""
+    with Cachetronaut(db_path) as cache:
+        cache.set("key", "key")
+    lock_holder.ask("BEGIN IMMEDIATE")
+    program = (
+        "cache = Cachetronaut(sys.argv[1], busy_timeout=20)\n"
+        "assert cache.get('key') == 'key'\n"
+        "say('exit')\n"
+    )
+    took, words, code, errors = run_to_exit(program, db_path)
+    lock_holder.ask("COMMIT")
+    assert (words, code) == (["exit"], 0)
+    assert took < GENEROUS, errors
+    assert "Traceback" not in errors
 
 
 def test_hits_are_counted_up_to_the_exit(

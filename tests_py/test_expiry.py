@@ -111,9 +111,7 @@ def test_no_method_of_either_tier_shows_an_expired_entry(
     assert reader.clear_by_tags("t") == ["c"]
 
 
-def test_a_new_value_starts_a_new_life(
-    cache: Cachetronaut, tier: Tier, clock: ManualClock
-) -> None:
+def test_a_new_value_starts_a_new_life(cache: Cachetronaut, tier: Tier, clock: ManualClock) -> None:
     cache.set("key", 1, ttl=10)
     clock.advance(9)
     cache.set("key", 2, ttl=10)

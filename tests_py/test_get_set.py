@@ -105,7 +105,7 @@ def test_many_keys_are_written_at_once(cache: Cachetronaut, tier: Tier) -> None:
     cache.set_many({})
     cache.set_many(items={"e": 5}, ttl=60)
     reader = tier(cache)
-    assert reader.get_many("abcde"[n] for n in range(5)) == dict(a=1, b=2, c=3, d=4, e=5)
+    assert reader.get_many(list("abcde")) == {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}
     assert reader.get("a", version=2) == 1
     assert sorted(reader.clear_by_tags("t")) == ["a", "b"]
 
@@ -147,8 +147,13 @@ def test_the_version_is_1_unless_given_and_replaced_with_the_value(
 
 @pytest.mark.parametrize(
     ("prefer", "label"),
-    [(None, "json"), ("json", "json"), ("orjson", "orjson"), ("msgpack", "msgpack")]
-    + [("cachetronomy", "cachetronomy")],
+    [
+        (None, "json"),
+        ("json", "json"),
+        ("orjson", "orjson"),
+        ("msgpack", "msgpack"),
+        ("cachetronomy", "cachetronomy"),
+    ],
 )
 def test_a_preferred_format_is_in_the_file(
     cache: Cachetronaut, db_path: Path, query: Callable[..., Any], prefer: str, label: str
@@ -225,9 +230,7 @@ def test_everything_outlives_the_client(db_path: Path) -> None:
     with Cachetronaut(db_path=db_path) as first:
         first.set_many({f"k{n}": n for n in range(1_000)})
     with Cachetronaut(db_path=str(db_path)) as second:
-        assert second.get_many(f"k{n}" for n in range(1_000)) == {
-            f"k{n}": n for n in range(1_000)
-        }
+        assert second.get_many(f"k{n}" for n in range(1_000)) == {f"k{n}": n for n in range(1_000)}
         assert second.check() == []
 
 
@@ -288,8 +291,8 @@ def test_closing_twice_is_once(db_path: Path) -> None:
 
 
 def test_an_exception_passes_through_with_and_closes(db_path: Path) -> None:
-    with pytest.raises(KeyError, match="mine"), Cachetronaut(db_path=db_path) as cache:
-        cache.set("key", 1)
+    cache = Cachetronaut(db_path=db_path)
+    with pytest.raises(KeyError, match="mine"), cache:
         raise KeyError("mine")
     assert "closed" in repr(cache)
 

@@ -136,9 +136,7 @@ cache.shutdown()
 """
 
 
-def test_counts_of_several_processes_add_up(
-    child: Callable[..., Child], db_path: Path
-) -> None:
+def test_counts_of_several_processes_add_up(child: Callable[..., Child], db_path: Path) -> None:
     with Cachetronaut(db_path) as cache:
         cache.set_many({"shared": 1, "own0": 2, "own1": 2, "own2": 2})
         children: list[Any] = [child(COUNTER, db_path, f"own{n}") for n in range(3)]

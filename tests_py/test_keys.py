@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cachetronomy import Cachetronaut, InvalidKeyError
+from conftest import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ def test_where_an_argument_goes_is_part_of_the_key(anywhere: Cachetronaut) -> No
         lambda: function(1, 2, c=4),
         lambda: function(1, 2, **{"x=3, y": 4}),
         lambda: function(1, 2, x=3, y=4),
-        lambda: function(1, 2, **{"self": 1}),
+        lambda: function(1, 2, **{"x, y": 1}),
         lambda: function(1, 2, named={}),
         lambda: function(1, 2, rest=()),
     ]
@@ -117,13 +118,15 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    "argument", [Plain(), [Plain()], {"k": Plain()}, (1, {Plain()}), lambda: 1, iter([1])], ids=repr
+    "argument",
+    [Plain(), [Plain()], {"k": Plain()}, (1, {Plain()}), lambda: 1, iter([1])],
+    ids=short_id,
 )
 def test_an_argument_known_by_its_address_alone_is_refused(
     anywhere: Cachetronaut, argument: object
 ) -> None:
     function, calls = counted(anywhere)
-    with pytest.raises(TypeError, match="'b'.*key_builder|\"b\".*key_builder"):
+    with pytest.raises(TypeError, match=r'"b".*key_builder'):
         function(1, argument)
     assert (calls, anywhere.all_keys()) == ([], [])
 
@@ -147,7 +150,7 @@ def test_an_own_key_builder(anywhere: Cachetronaut) -> None:
 
 def test_a_key_builder_must_return_text(anywhere: Cachetronaut) -> None:
     function, calls = counted(anywhere, key_builder=lambda *_: 7)
-    with pytest.raises(InvalidKeyError, match="key_builder of .*function returned 7"):
+    with pytest.raises(InvalidKeyError, match=r"key_builder of .*function returned 7"):
         function(1)
     assert (calls, anywhere.all_keys()) == ([], [])
 

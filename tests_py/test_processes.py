@@ -170,10 +170,14 @@ def test_a_reader_never_sees_half_of_a_transaction(
 
 
 def test_several_processes_make_one_new_file(child: Callable[..., Child], db_path: Path) -> None:
-    for one in [child(OURS, db_path) for _ in range(6)]:
-        one.tell("set", f"k{one.process.pid}", 1, [])
+    several = [child(OURS, db_path) for _ in range(6)]
+    for number, one in enumerate(several):
+        one.tell("set", f"k{number}", 1, [])
     with Cachetronaut(db_path) as cache:
+        for one in several:
+            assert one.hear() is None
         assert cache.check() == []
+        assert sorted(cache.all_keys()) == [f"k{number}" for number in range(6)]
 
 
 WRITER = """
@@ -187,6 +191,16 @@ while True:
     print(number, flush=True)
     number += 1
 """
+
+
+def check_survivors(cache: Cachetronaut, acknowledged: list[int]) -> None:
+    """Find the last fifty writes of each writer."""
+    for name, last in zip("ab", acknowledged, strict=True):
+        for number in range(max(0, last - 49), last + 1):
+            found = cache.get(f"{name}-{number % 50}")
+            # One more may be committed whose acknowledgement was not written any more.
+            assert found in (number, last + 1), (name, number, last)
+    assert cache.check() == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
@@ -207,15 +221,6 @@ def test_a_kill_loses_nothing_acknowledged(
             lines = writer.process.stdout.read().split("\n")
             # The last line may be cut short; each whole one is an acknowledgement.
             acknowledged.append(max([int(line) for line in lines[:-1]], default=99 + 17 * round_))
-        for clients in (witness, None):
-            if clients is None:
-                witness.close()
-                clients = Cachetronaut(db_path)
-            for name, last in zip("ab", acknowledged, strict=True):
-                for number in range(max(0, last - 49), last + 1):
-                    found = clients.get(f"{name}-{number % 50}")
-                    # One more may be committed whose acknowledgement was not written any more.
-                    assert found in (number, last + 1), (name, number, last)
-            assert clients.check() == []
-            if clients is not witness:
-                clients.close()
+        check_survivors(witness, acknowledged)
+    with Cachetronaut(db_path) as later:
+        check_survivors(later, acknowledged)

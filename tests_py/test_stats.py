@@ -67,9 +67,7 @@ def test_hits_of_each_tier_and_misses_are_told_apart(anywhere: Cachetronaut) -> 
     assert stats["hit_ratio"] == pytest.approx(0.5)
 
 
-def test_a_hit_is_counted_for_the_tier_that_served_it(
-    cache: Cachetronaut, tier: Tier
-) -> None:
+def test_a_hit_is_counted_for_the_tier_that_served_it(cache: Cachetronaut, tier: Tier) -> None:
     cache.set_many({"a": 1, "b": 2})
     reader = tier(cache)
     reader.get("a")

@@ -115,7 +115,9 @@ def test_expired_entries_are_not_named_but_their_tags_go(
     assert query(db_path, "SELECT key FROM cache UNION SELECT key FROM cache_tag") == []
 
 
-@pytest.mark.parametrize("tag", ["ü", "a b", '"', "\\", "[]", "%", "🏷", "x" * 1_000, "\0"], ids=ascii)
+@pytest.mark.parametrize(
+    "tag", ["ü", "a b", '"', "\\", "[]", "%", "🏷", "x" * 1_000, "\0"], ids=ascii
+)
 def test_any_text_is_a_tag(cache: Cachetronaut, tier: Tier, tag: str) -> None:
     cache.set("key", 1, tags=[tag, "other"])
     cache.set("bystander", 1, tags=["other"])

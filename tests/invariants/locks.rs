@@ -20,7 +20,7 @@ fn within_a_minute(body: impl FnOnce() + Send + 'static) {
         body();
         done.send(()).unwrap();
     });
-    match finished.recv_timeout(Duration::from_secs(60)) {
+    match finished.recv_timeout(Duration::from_mins(1)) {
         Ok(()) => thread.join().unwrap(),
         Err(mpsc::RecvTimeoutError::Disconnected) => panic!("{:?}", thread.join().err()),
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("a lock is held that nobody gives back"),
@@ -102,10 +102,9 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
         let steps: [(&str, &dyn Fn()); 9] = [
             ("replaced", &|| put("k", HOUR)),
             ("no room", &|| {
-                ["x", "y", "z"]
-                    .map(|key| put(key, HOUR))
-                    .into_iter()
-                    .collect()
+                for key in ["x", "y", "z"] {
+                    put(key, HOUR);
+                }
             }),
             ("expired", &|| {
                 hands.advance(3_600 * SECOND);

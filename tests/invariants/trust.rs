@@ -13,13 +13,15 @@ use cachetronomy::time::{Clock, ManualClock, Timestamp};
 
 use super::{HOUR, SECOND, START, get, in_memory, open, put, settings};
 
+/// A write by the cache, and what turns its clock.
+type Write = fn(&Cache<u64>, &ManualClock);
+
 #[test]
 fn a_read_that_begins_after_a_write_returned_sees_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let hands = ManualClock::new(START);
     let (ours, theirs) = (open::<u64>(&path, &hands), open::<u64>(&path, &hands));
-    type Write = fn(&Cache<u64>, &ManualClock);
     let writes: [(&str, Write, Option<u64>); 6] = [
         (
             "store",
@@ -37,7 +39,7 @@ fn a_read_that_begins_after_a_write_returned_sees_it() {
                 assert_eq!(
                     cache.delete_by_tags(&["t".to_owned()], false).unwrap(),
                     ["k"]
-                )
+                );
             },
             None,
         ),
@@ -47,7 +49,7 @@ fn a_read_that_begins_after_a_write_returned_sees_it() {
                 assert_eq!(
                     cache.delete_by_tags(&["t".to_owned()], true).unwrap(),
                     ["k"]
-                )
+                );
             },
             None,
         ),

@@ -1,8 +1,9 @@
 //! What a SQLite store does with rows, logs, files, damage, and files of other makers.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    reason = "a failed step fails the test"
+    reason = "fails the test"
 )]
 
 mod damage;
