@@ -29,14 +29,11 @@ pub trait Gate: Send + Sync {
     fn word(&self) -> u64;
 }
 
-/// A gate for a store that nobody else can reach: it is moved by [`Freshness::settle`] alone.
-#[derive(Debug, Default)]
-pub struct PrivateGate;
-
-impl Gate for PrivateGate {
-    fn word(&self) -> u64 {
-        0
-    }
+/// Where the gate is.
+enum Source {
+    /// A word of our own, for a store that nobody else can reach.
+    Private(AtomicU64),
+    Shared(Box<dyn Gate>),
 }
 
 /// What an entry in memory remembers of the store, taken before its row was read.
@@ -92,8 +89,7 @@ pub struct Commit {
 
 /// The gate of one store and the table that clears this process's own commits.
 pub struct Freshness {
-    gate: Box<dyn Gate>,
-    private: bool,
+    source: Source,
     cleared: AtomicU64,
     epoch: AtomicU64,
     slots: Box<[AtomicU64]>,
@@ -101,9 +97,7 @@ pub struct Freshness {
 
 impl std::fmt::Debug for Freshness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Freshness")
-            .field("private", &self.private)
-            .finish_non_exhaustive()
+        f.debug_struct("Freshness").finish_non_exhaustive()
     }
 }
 
@@ -119,23 +113,21 @@ fn slot_of(key: &str) -> usize {
 impl Freshness {
     /// Freshness for a store that other connections can change.
     pub fn shared(gate: Box<dyn Gate>) -> Self {
-        Self::new(gate, false)
+        Self::new(Source::Shared(gate), NEVER)
     }
 
     /// Freshness for a store that only this client can change.
     pub fn private() -> Self {
-        Self::new(Box::new(PrivateGate), true)
+        Self::new(Source::Private(AtomicU64::new(0)), 0)
     }
 
-    fn new(gate: Box<dyn Gate>, private: bool) -> Self {
+    fn new(source: Source, cleared: u64) -> Self {
         let slots = std::iter::repeat_with(|| AtomicU64::new(0))
             .take(SLOTS)
             .collect();
-        let cleared = AtomicU64::new(if private { 0 } else { NEVER });
         Self {
-            gate,
-            private,
-            cleared,
+            source,
+            cleared: AtomicU64::new(cleared),
             epoch: AtomicU64::new(0),
             slots,
         }
@@ -144,11 +136,9 @@ impl Freshness {
     /// The gate as it is now.
     #[inline]
     pub fn gate(&self) -> u64 {
-        // The word of a private store: `settle` is its only mover.
-        if self.private {
-            self.cleared.load(Ordering::Acquire)
-        } else {
-            self.gate.word()
+        match &self.source {
+            Source::Private(word) => word.load(Ordering::Acquire),
+            Source::Shared(gate) => gate.word(),
         }
     }
 
@@ -214,9 +204,14 @@ impl Freshness {
         Commit { gate: after, epoch }
     }
 
-    /// The commit of a private store.
+    /// Records a commit of a private store: moves the gate, as a commit to a file does by itself,
+    /// and settles it. The caller holds the lock of the store's only connection.
     pub fn settle_private(&self, touched: &Touched) -> Commit {
-        let before = self.cleared.load(Ordering::Acquire);
+        let Source::Private(word) = &self.source else {
+            return Self::unsettled();
+        };
+        // Before the slots: who sees a slot counted up sees that the gate has moved.
+        let before = word.fetch_add(1, Ordering::AcqRel);
         self.settle(before, before.wrapping_add(1), touched)
     }
 

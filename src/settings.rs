@@ -86,11 +86,18 @@ pub fn parse_location(text: &str) -> Result<Location> {
     Ok(Location::File(path))
 }
 
-/// A time-out in seconds.
+/// A time-out in seconds, at most what SQLite can wait: 2^31 - 1 milliseconds.
 pub fn parse_busy_timeout(seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| Error::InvalidSetting {
+    let longest = Duration::from_millis(i32::MAX.cast_unsigned().into());
+    let timeout = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|timeout| *timeout <= longest);
+    timeout.ok_or_else(|| Error::InvalidSetting {
         name: "busy_timeout",
-        reason: format!("{seconds} is not a time-out; give seconds >= 0"),
+        reason: format!(
+            "{seconds} is not a time-out; give seconds from 0 to {}",
+            longest.as_secs()
+        ),
     })
 }
 
@@ -153,7 +160,7 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_refused() {
         assert!(check_version(0).is_err());
-        for seconds in [-1.0, f64::NAN, f64::INFINITY] {
+        for seconds in [-1.0, f64::NAN, f64::INFINITY, 1e7] {
             assert!(parse_busy_timeout(seconds).is_err(), "{seconds}");
         }
     }

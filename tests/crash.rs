@@ -182,7 +182,7 @@ fn kill_writers(path: &Path, part: &str, round: u64, dice: &mut Dice) -> (usize,
     }
     assert_eq!(cache.check().unwrap(), [""; 0], "after round {round}");
     write(&cache, "afterwards", round);
-    cache.close().unwrap();
+    cache.close().1.unwrap();
     (promised.len(), broken)
 }
 
@@ -230,7 +230,7 @@ fn race_to_open(path: &Path, name: &str) {
                 let key = format!("{name}.{thread}");
                 write(&cache, &key, 7);
                 assert!(is_written(&cache, &key, 7));
-                cache.close().unwrap();
+                cache.close().1.unwrap();
             });
         }
     });
@@ -260,7 +260,7 @@ fn many_processes_can_make_the_same_file_at_once() {
             "{failures:?}"
         );
         assert_eq!(cache.check().unwrap(), [""; 0]);
-        cache.close().unwrap();
+        cache.close().1.unwrap();
         let file = rusqlite::Connection::open(&path).unwrap();
         let made: (i64, String) = file
             .query_row(

@@ -313,7 +313,7 @@ impl World {
         {
             self.pending = None;
         }
-        drop(self.caches[who].close().unwrap());
+        self.caches[who].close().1.unwrap();
         if self.settings.location == Location::Memory {
             self.model.clear();
         }
@@ -352,7 +352,7 @@ impl World {
             assert_eq!(self.caches[who].stats().unwrap().errors, 0);
         }
         for cache in &self.caches {
-            drop(cache.close().unwrap());
+            cache.close().1.unwrap();
         }
     }
 }
@@ -366,9 +366,9 @@ fn histories() -> impl Strategy<Value = Vec<(usize, Step)>> {
 }
 
 fn run(mut world: World, history: &[(usize, Step)]) {
-    history
-        .iter()
-        .for_each(|(who, step)| world.step(*who, step));
+    for (who, step) in history {
+        world.step(*who, step);
+    }
     world.end();
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -105,15 +106,24 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     """Run a program in another process, to its end; it must succeed unless `check=False`."""
 
     def run(code: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, args)],
+        command = [sys.executable, "-c", code, *map(str, args)]
+        with subprocess.Popen(
+            command,
             cwd=tmp_path,
             env=environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                if hasattr(os, "killpg"):  # What it has forked hangs too.
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
+                raise
+        done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
         assert not check or done.returncode == 0, done.stderr
         return done
 

@@ -6,6 +6,7 @@ import inspect
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import cachetronomy
@@ -153,22 +154,17 @@ def test_a_decorated_call_that_finds_the_file_locked_is_an_error(
 
 
 def test_a_lock_that_is_let_go_in_time_is_waited_for(
-    open_cache: Callable[..., Cachetronaut], child: Callable[..., Child], db_path: Path
+    open_cache: Callable[..., Cachetronaut], lock_holder: Child
 ) -> None:
     cache = open_cache(busy_timeout=40)
-    holder = child(
-        "import json, sqlite3, sys, time\n"
-        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "for line in sys.stdin:\n"
-        "    connection.execute('BEGIN IMMEDIATE')\n"
-        "    print('1', flush=True)\n"
-        "    time.sleep(0.05)\n"
-        "    connection.execute('COMMIT')\n",
-        db_path,
-    )
-    for number in range(5):
-        holder.ask("lock")
-        cache.set("key", number)
+    for number in range(20):
+        lock_holder.ask("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(cache.set, "key", number)
+            assert cache.get("key") == (number - 1 if number else None)
+            assert not waiting.done()
+            lock_holder.ask("COMMIT")
+            waiting.result()
         assert cache.get("key") == number
 
 

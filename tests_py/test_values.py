@@ -71,7 +71,7 @@ def typed_repr(value):
 
 
 def round_trip(value, prefer=None):
-    data, fmt = _core.serialize(value, prefer)
+    data, fmt = _core.serialize(value, prefer=prefer)
     assert type(data) is bytes
     return _core.deserialize(data, fmt), fmt
 
@@ -228,10 +228,8 @@ ALL_VALUES = JSON_VALUES + MSGPACK_VALUES + OWN_VALUES
 
 
 def short_id(value):
-    try:
-        return f"{type(value).__name__}-{ascii(value)[:40]}"
-    except ValueError:
-        return type(value).__name__
+    """By type alone: the repr of a set or of a new UUID differs between two workers."""
+    return type(value).__name__
 
 
 @pytest.mark.parametrize("value", JSON_VALUES, ids=short_id)
@@ -305,7 +303,7 @@ def test_json_rows_are_read_by_the_standard_library(value):
 @pytest.mark.parametrize("value", JSON_VALUES, ids=short_id)
 def test_orjson_rows_are_read_by_orjson(value):
     orjson = pytest.importorskip("orjson")
-    data, fmt = _core.serialize(value, "orjson")
+    data, fmt = _core.serialize(value, prefer="orjson")
     assert fmt == "orjson"
     assert_same(orjson.loads(data), value)
 
@@ -313,7 +311,7 @@ def test_orjson_rows_are_read_by_orjson(value):
 @pytest.mark.parametrize("value", JSON_VALUES + MSGPACK_VALUES, ids=short_id)
 def test_msgpack_rows_are_read_by_msgpack_with_its_defaults(value):
     msgpack = pytest.importorskip("msgpack")
-    data, fmt = _core.serialize(value, "msgpack")
+    data, fmt = _core.serialize(value, prefer="msgpack")
     assert fmt == "msgpack"
     assert_same(msgpack.unpackb(data), value)
 
@@ -330,8 +328,10 @@ def test_rows_of_other_libraries_are_read(value):
 
 def test_single_precision_floats_of_foreign_msgpack_are_read():
     msgpack = pytest.importorskip("msgpack")
-    assert_same(_core.deserialize(msgpack.packb(0.1, use_single_float=True), "msgpack"),
-                struct.unpack("<f", struct.pack("<f", 0.1))[0])
+    assert_same(
+        _core.deserialize(msgpack.packb(0.1, use_single_float=True), "msgpack"),
+        struct.unpack("<f", struct.pack("<f", 0.1))[0],
+    )
 
 
 # Property tests.
@@ -352,7 +352,9 @@ SCALARS = st.one_of(
     st.dates(),
     st.times(timezones=st.none() | st.just(dt.timezone.utc)),
     st.timedeltas(),
-    st.datetimes(timezones=st.none() | st.sampled_from([dt.timezone.utc, PARIS]), allow_imaginary=True),
+    st.datetimes(
+        timezones=st.none() | st.sampled_from([dt.timezone.utc, PARIS]), allow_imaginary=True
+    ),
     st.builds(bytearray, st.binary()),
     st.builds(pathlib.PurePosixPath, st.text()),
 )
@@ -382,9 +384,14 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 PLAIN_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text()
     | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 
@@ -448,10 +455,22 @@ def test_numpy_arrays_come_back_and_are_writable():
 
 def test_numpy_scalars_come_back():
     np = pytest.importorskip("numpy")
-    scalars = [np.int8(-1), np.uint64(2**64 - 1), np.float16(0.1), np.float64(-0.0), np.bool_(True),
-               np.complex128(1j), np.datetime64("2020-01-01T00:00", "ns"), np.timedelta64(3, "s"),
-               np.str_(""), np.str_("text\0"), np.str_("\ud800"), np.bytes_(b""), np.bytes_(b"a\0"),
-               np.longdouble(1) / 3]
+    scalars = [
+        np.int8(-1),
+        np.uint64(2**64 - 1),
+        np.float16(0.1),
+        np.float64(-0.0),
+        np.bool_(True),
+        np.complex128(1j),
+        np.datetime64("2020-01-01T00:00", "ns"),
+        np.timedelta64(3, "s"),
+        np.str_(""),
+        np.str_("text\0"),
+        np.str_("\ud800"),
+        np.bytes_(b""),
+        np.bytes_(b"a\0"),
+        np.longdouble(1) / 3,
+    ]
     for value in scalars:
         got, fmt = round_trip(value)
         assert fmt == "cachetronomy"
@@ -462,8 +481,13 @@ def test_numpy_scalars_come_back():
 
 def test_numpy_objects_and_records_are_refused():
     np = pytest.importorskip("numpy")
-    refused = [np.array([object()]), np.zeros(1, dtype=[("a", int)]), np.void(b"x"),
-               np.zeros(1, dtype=[("a", int)])[0], np.array([None])]
+    refused = [
+        np.array([object()]),
+        np.zeros(1, dtype=[("a", int)]),
+        np.void(b"x"),
+        np.zeros(1, dtype=[("a", int)])[0],
+        np.array([None]),
+    ]
     for value in refused:
         with pytest.raises(SerializationError, match=r"value\['a'\] has the numpy data type"):
             _core.serialize({"a": value})
@@ -551,7 +575,7 @@ REFUSED = [
 @pytest.mark.parametrize("prefer", [None, "msgpack", "cachetronomy"])
 def test_other_types_are_refused_with_type_place_and_advice(value, named, prefer):
     with pytest.raises(SerializationError) as raised:
-        _core.serialize({"a": [1, 2, {"b": value}]}, prefer)
+        _core.serialize({"a": [1, 2, {"b": value}]}, prefer=prefer)
     message = str(raised.value)
     assert message.startswith("value['a'][2]['b'] is of type ")
     assert type(value).__qualname__ in message
@@ -579,8 +603,11 @@ def test_a_refused_value_says_where_it_sits():
 
 def test_a_zone_that_was_read_from_a_file_is_refused():
     def with_key(key):
-        tzpath = next(pathlib.Path(p) / "Europe/Paris" for p in zoneinfo.TZPATH
-                      if (pathlib.Path(p) / "Europe/Paris").exists())
+        tzpath = next(
+            pathlib.Path(p) / "Europe/Paris"
+            for p in zoneinfo.TZPATH
+            if (pathlib.Path(p) / "Europe/Paris").exists()
+        )
         with tzpath.open("rb") as file:
             return zoneinfo.ZoneInfo.from_file(file, key)
 
@@ -622,8 +649,12 @@ def test_code_of_a_refused_object_does_not_run():
 
 def test_a_container_that_changes_while_it_is_stored_is_an_error_or_consistent():
     stop = threading.Event()
-    shared = {"list": list(range(50)), "dict": {str(i): i for i in range(50)}, "set": set(range(50)),
-              "zone": [dt.datetime(2020, 1, 1, tzinfo=PARIS)] * 5}
+    shared = {
+        "list": list(range(50)),
+        "dict": {str(i): i for i in range(50)},
+        "set": set(range(50)),
+        "zone": [dt.datetime(2020, 1, 1, tzinfo=PARIS)] * 5,
+    }
 
     def change():
         rng = random.Random(1)
@@ -683,7 +714,7 @@ def test_a_deeper_value_is_refused_on_a_small_stack(name, depth):
     value = nested(depth, *WRAPS[name])
     for prefer in (None, "msgpack", "cachetronomy"):
         with pytest.raises(SerializationError, match="nested deeper than 254"):
-            in_thread(lambda prefer=prefer: _core.serialize(value, prefer))
+            in_thread(lambda prefer=prefer: _core.serialize(value, prefer=prefer))
     while value and name in ("list", "list-msgpack", "dict"):
         value = value["k"] if name == "dict" else value[-1]
 
@@ -708,7 +739,7 @@ def test_a_value_that_contains_itself_is_refused():
     for value in (in_list, in_dict, in_tuple):
         for prefer in (None, "msgpack", "cachetronomy"):
             with pytest.raises(SerializationError, match="contains itself"):
-                in_thread(lambda value=value, prefer=prefer: _core.serialize(value, prefer))
+                in_thread(lambda value=value, prefer=prefer: _core.serialize(value, prefer=prefer))
     in_list.clear()
     in_dict.clear()
     in_tuple[0].clear()
@@ -765,7 +796,9 @@ def test_foreign_json_is_read_as_python_reads_it(text, fmt):
     assert_same(_core.deserialize(text.encode(), fmt), json.loads(text))
 
 
-@given(st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+)
 def test_any_json_number_is_read_as_python_reads_it(text):
     assert_same(_core.deserialize(f"[{text}]".encode(), "json"), json.loads(f"[{text}]"))
 
@@ -904,7 +937,9 @@ def test_claimed_lengths_of_four_gigabytes_are_corrupt_entries(fmt):
                     in_thread(lambda data=wrapped: _core.deserialize(data, fmt))
 
 
-@pytest.mark.parametrize("byte", [b"[", b"\x91", b"\x81", b"\xdd", b"\xdf", b"\xc7", b"{", b'"', b"\x9f"])
+@pytest.mark.parametrize(
+    "byte", [b"[", b"\x91", b"\x81", b"\xdd", b"\xdf", b"\xc7", b"{", b'"', b"\x9f"]
+)
 @pytest.mark.parametrize("fmt", ["json", "orjson", "msgpack", "cachetronomy"])
 def test_a_megabyte_of_openings_is_no_value(byte, fmt):
     if fmt in ("msgpack", "cachetronomy") and byte in b'["{':
@@ -929,7 +964,7 @@ SAMPLES = [
     _core.serialize(SAMPLE),
     _core.serialize({**PLAIN_SAMPLE, "bytes": b"x" * 40}),
     _core.serialize(PLAIN_SAMPLE),
-    _core.serialize(PLAIN_SAMPLE, "orjson"),
+    _core.serialize(PLAIN_SAMPLE, prefer="orjson"),
 ]
 
 

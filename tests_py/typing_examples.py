@@ -6,9 +6,8 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
-from typing_extensions import assert_type
-
 from cachetronomy import Cachetronaut
+from typing_extensions import assert_type
 
 cache = Cachetronaut(db_path=":memory:", max_items_in_memory=None)
 

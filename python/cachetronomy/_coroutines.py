@@ -47,9 +47,10 @@ def wrap(cached: CachedFunction[..., Any]) -> Callable[..., Any]:
 async def _off_the_loop(commit: Callable[[], None]) -> None:
     """Run a commit, which may wait for the disk or a lock, where no event loop waits for it."""
     try:
-        loop = asyncio.get_running_loop()
+        pending = asyncio.get_running_loop().run_in_executor(None, commit)
     except RuntimeError:
-        # Another kind of loop (trio): nothing here knows its threads, so it has to wait.
+        # Another kind of loop (trio), whose threads nothing here knows, or an interpreter that is
+        # about to exit and starts no more of them: it has to wait.
         commit()
         return
-    await loop.run_in_executor(None, commit)
+    await pending

@@ -102,11 +102,11 @@ impl<V> Cache<V> {
         }
     }
 
-    /// Writes what is pending and closes the store. Returns the values that memory held; a second
-    /// call does nothing.
-    pub fn close(&self) -> Result<Vec<V>> {
+    /// Writes what is pending and closes the store. Returns the values that memory held, whatever
+    /// else failed; a second call does nothing.
+    pub fn close(&self) -> (Vec<V>, Result<()>) {
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(Vec::new());
+            return (Vec::new(), Ok(()));
         }
         let flushed = self.flush_logs();
         // In this order: see `store::sqlite::wal_index`.
@@ -116,7 +116,7 @@ impl<V> Cache<V> {
         let closed = self.store.close();
         let mut values: Vec<V> = removed.into_iter().map(|removed| removed.value).collect();
         values.append(&mut self.graveyard.lock());
-        flushed.and(closed).map(|()| values)
+        (values, flushed.and(closed))
     }
 
     /// Writes the counts of hits and the record of evictions to the store. What cannot be written
@@ -204,6 +204,9 @@ impl<V> Cache<V> {
 
     fn log_eviction(&self, key: &str, reason: EvictionReason) {
         add(&self.counters.evictions[reason as usize], 1);
+        if let Some((hits, last)) = self.memory.take_hits(key) {
+            self.hot.record(key, hits, last);
+        }
         let record = EvictionRecord {
             key: String::from(key),
             evicted_at: self.clock.coarse(),

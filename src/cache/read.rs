@@ -63,29 +63,27 @@ impl<V> Cache<V> {
     /// Asks the store for a live row, of the given version if one is given. `wait`: whether to
     /// wait for a lock of somebody else.
     pub fn fetch(&self, key: &str, version: Option<i64>, wait: bool) -> Result<Option<Arrival>> {
-        match self.store.read(key, wait) {
-            Ok(fetched) => Ok(self.judge(fetched, version)),
-            // One damaged entry is a miss, and is counted; the caller's program goes on.
-            Err(Error::CorruptEntry { .. }) => {
-                add(&self.counters.errors, 1);
-                add(&self.counters.misses, 1);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        self.judge(self.store.read(key, wait), version)
     }
 
     /// As [`Cache::fetch`] for many keys, in one transaction.
     pub fn fetch_many(&self, keys: &[&str]) -> Result<Vec<Option<Arrival>>> {
-        let fetched = self.store.read_many(keys)?;
-        Ok(fetched
+        self.store
+            .read_many(keys)?
             .into_iter()
             .map(|fetched| self.judge(fetched, None))
-            .collect())
+            .collect()
     }
 
-    fn judge(&self, fetched: Fetched, version: Option<i64>) -> Option<Arrival> {
-        let Fetched { row, stamp } = fetched;
+    fn judge(&self, fetched: Result<Fetched>, version: Option<i64>) -> Result<Option<Arrival>> {
+        let Fetched { row, stamp } = match fetched {
+            // One damaged entry is a miss, and is counted; the caller's program goes on.
+            Err(Error::CorruptEntry { .. }) => {
+                self.reject();
+                return Ok(None);
+            }
+            fetched => fetched?,
+        };
         let live = row.filter(|row| {
             !self.clock.is_past(self.clock.coarse(), row.meta.expire_at)
                 && version.is_none_or(|version| version == row.meta.version)
@@ -93,10 +91,10 @@ impl<V> Cache<V> {
         if live.is_none() {
             add(&self.counters.misses, 1);
         }
-        live.map(|row| Arrival { row, stamp })
+        Ok(live.map(|row| Arrival { row, stamp }))
     }
 
-    /// A row that was found but cannot be decoded: a miss after all.
+    /// A row that was found but cannot be read: a miss after all.
     pub fn reject(&self) {
         add(&self.counters.errors, 1);
         add(&self.counters.misses, 1);

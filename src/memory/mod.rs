@@ -239,6 +239,13 @@ impl<V> MemoryTier<V> {
         }
     }
 
+    /// As [`MemoryTier::harvest`] for one key: its hits, and the time of the latest.
+    pub fn take_hits(&self, key: &str) -> Option<(u64, Timestamp)> {
+        let hash = self.hash(key);
+        let (hits, last) = self.shard(hash).lock().take_hits(hash, key)?;
+        Some((hits.into(), last))
+    }
+
     /// Entries, live or not yet swept.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()

@@ -273,7 +273,7 @@ mod tests {
     struct Keys {
         policy: S3Fifo,
         ids: HashMap<u64, u32, FixedState>,
-        keys: Vec<u64>,
+        names: Vec<u64>,
         free: Vec<u32>,
         capacity: usize,
     }
@@ -283,7 +283,7 @@ mod tests {
             Self {
                 policy: S3Fifo::new(Some(capacity)),
                 ids: HashMap::default(),
-                keys: vec![0; capacity],
+                names: vec![0; capacity],
                 free: (0..u32::try_from(capacity).unwrap()).collect(),
                 capacity,
             }
@@ -296,11 +296,11 @@ mod tests {
             }
             while self.ids.len() >= self.capacity {
                 let id = self.policy.evict().unwrap();
-                self.ids.remove(&self.keys[id as usize]);
+                self.ids.remove(&self.names[id as usize]);
                 self.free.push(id);
             }
             let id = self.free.pop().unwrap();
-            self.keys[id as usize] = key;
+            self.names[id as usize] = key;
             self.ids.insert(key, id);
             self.policy.insert(id, hash(key));
             self.policy.validate(self.ids.len()).unwrap();

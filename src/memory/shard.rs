@@ -281,6 +281,13 @@ impl<V, P: Policy> Shard<V, P> {
         harvest
     }
 
+    /// Takes the hits of one key counted since the last harvest.
+    pub(super) fn take_hits(&mut self, hash: u64, key: &str) -> Option<(u32, Timestamp)> {
+        let id = self.find(hash, key)?;
+        let slot = self.slots[id as usize].as_mut()?;
+        Some((std::mem::take(&mut slot.hits), slot.last_hit))
+    }
+
     /// Recounts everything from scratch.
     pub(super) fn validate(&self) -> Result<(), String> {
         let resident = self.slots.iter().flatten().count();

@@ -14,7 +14,7 @@ use super::shared::{Put, Shared};
 use crate::cache::Cache;
 use crate::entry::{AccessRow, Expired};
 use crate::settings::Location;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// A cache in two tiers: live objects in memory over a SQLite file.
 #[pyclass(
@@ -137,7 +137,11 @@ impl Client {
     ) -> PyResult<()> {
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
         // Our own copy: encoding runs Python code, which may change the caller's mapping.
-        let items = PyDict::from_sequence(&items.call_method0("items")?)?;
+        let items = items
+            .py()
+            .get_type::<PyDict>()
+            .call1((items,))?
+            .cast_into::<PyDict>()?;
         self.shared.put_many(&items, &put)
     }
 
@@ -238,12 +242,10 @@ impl Client {
         limit: Option<i64>,
     ) -> PyResult<Vec<(String, i64, String, String)>> {
         let tuple = |row: AccessRow| (row.key, row.count, row.last_accessed, row.profile);
-        Ok(self
-            .shared
-            .hottest(py, limit)?
-            .into_iter()
-            .map(tuple)
-            .collect())
+        // A stranger's row with a time that is none hides no other.
+        let readable = |row: &AccessRow| Timestamp::parse(&row.last_accessed).is_some();
+        let rows = self.shared.hottest(py, limit)?.into_iter();
+        Ok(rows.filter(readable).map(tuple).collect())
     }
 
     /// The hottest keys of all processes ever: `[(key, count)]`.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::client::Client;
 use super::error::{CacheClosedError, InvalidKeyError, SerializationError};
@@ -14,6 +14,7 @@ use super::memo::{Key, Memo};
 use super::sentinel::miss;
 use super::shared::{Put, Shared};
 use super::signature::Signature;
+use crate::cache::Lookup;
 
 /// What `@cache` makes of a plain function, and what serves the wrapper of a coroutine function.
 #[pyclass(module = "cachetronomy._core", frozen, dict, weakref)]
@@ -40,27 +41,20 @@ pub(super) fn decorate<'py>(
         return wrap(client, &function, put, key_builder);
     }
     let client = client.clone().unbind();
-    let options = std::sync::Mutex::new(Some((put, key_builder)));
-    let decorator = pyo3::types::PyCFunction::new_closure(
+    let decorator = PyCFunction::new_closure(
         py,
         Some(c"cached"),
         None,
         move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
             let py = args.py();
-            let function = args.get_item(0)?;
-            let (put, key_builder) = {
-                let options = options
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                let Some((put, key_builder)) = options.as_ref() else {
-                    return Err(PyTypeError::new_err("the decorator has no options"));
-                };
-                (
-                    put.clone(),
-                    key_builder.as_ref().map(|builder| builder.clone_ref(py)),
-                )
-            };
-            wrap(client.bind(py), &function, put, key_builder).map(Bound::unbind)
+            let key_builder = key_builder.as_ref().map(|builder| builder.clone_ref(py));
+            wrap(
+                client.bind(py),
+                &args.get_item(0)?,
+                put.clone(),
+                key_builder,
+            )
+            .map(Bound::unbind)
         },
     )?;
     Ok(decorator.into_any())
@@ -88,14 +82,19 @@ fn wrap<'py>(
             .getattr(name)
             .and_then(|text| text.extract::<String>())
     };
-    let (module, qualname) = (text("__module__")?, text("__qualname__")?);
+    let mut name = format!("{}.{}", text("__module__")?, text("__qualname__")?);
+    if is("ismethod")? {
+        // Bound before it was decorated: the object is no argument any more, but tells its
+        // results from those of others.
+        name.push_str(&key::text_of("self", &function.getattr("__self__")?)?);
+    }
     let cached = Bound::new(
         py,
         CachedFunction {
             client: client.clone().unbind(),
             function: function.clone().unbind(),
             key_builder,
-            name: format!("{module}.{qualname}"),
+            name,
             signature: Signature::of(function)?,
             memo: Memo::default(),
             put,
@@ -137,6 +136,23 @@ fn refuse(function: &Bound<'_, PyAny>, is_generator: bool) -> PyResult<()> {
 impl CachedFunction {
     fn shared(&self) -> &Shared {
         &self.client.get().shared
+    }
+
+    /// The value in memory, for positional arguments that are remembered: the hot path.
+    #[inline]
+    fn recall(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
+        let (py, version) = (args.py(), Some(self.put.version));
+        let cache = &self.shared().cache;
+        // What left memory comes out with the answer, and is dropped after both locks are free.
+        let lookup = self.memo.find(args, |key| {
+            cache.lookup(key.hash, &key.text, version, true, |value| {
+                value.clone_ref(py)
+            })
+        });
+        match lookup {
+            Some(Lookup::Hit(value)) => Some(value),
+            Some(Lookup::Miss(_)) | None => None,
+        }
     }
 
     /// The key of a call; `None` if the arguments do not fit the function.
@@ -241,18 +257,10 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if kwargs.is_none() {
-            let (py, version) = (args.py(), Some(self.put.version));
-            // What left memory is dropped after both locks are free again.
-            let lookup = self.memo.find(args, |key| {
-                let cache = &self.shared().cache;
-                cache.lookup(key.hash, &key.text, version, true, |value| {
-                    value.clone_ref(py)
-                })
-            });
-            if let Some(crate::cache::Lookup::Hit(value)) = lookup {
-                return Ok(value.into_bound(py));
-            }
+        if kwargs.is_none()
+            && let Some(value) = self.recall(args)
+        {
+            return Ok(value.into_bound(args.py()));
         }
         self.call_slowly(args, kwargs)
     }
@@ -321,21 +329,15 @@ impl CachedFunction {
         kwargs: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        let lookup = if kwargs.is_empty() {
-            self.memo.find(args, |key| {
-                let version = Some(self.put.version);
-                let cache = &self.shared().cache;
-                cache.lookup(key.hash, &key.text, version, true, |value| {
-                    value.clone_ref(py)
-                })
-            })
+        let value = if kwargs.is_empty() {
+            self.recall(args)
         } else {
             None
         };
-        match lookup {
-            Some(crate::cache::Lookup::Hit(value)) => Ok(value.into_bound(py)),
-            _ => Ok(miss(py)?.into_bound(py).into_any()),
-        }
+        Ok(match value {
+            Some(value) => value.into_bound(py),
+            None => miss(py)?.into_bound(py).into_any(),
+        })
     }
 
     /// For coroutine functions: stores a result that took so many microseconds.

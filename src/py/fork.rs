@@ -6,60 +6,64 @@
 //! until no thread is in a call that runs without the interpreter, and closes the connections;
 //! parent and child then open their own.
 
-use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
 use pyo3::prelude::*;
 
 use super::registry::open_clients;
 
-#[derive(Debug, Default)]
-struct Calls {
-    active: usize,
-    suspended: bool,
-}
+/// Between two looks at a door. Only a fork makes anybody wait here.
+const PAUSE: Duration = Duration::from_micros(200);
 
-/// The door to the calls of one client that run without the interpreter.
+/// The door to the calls that run without the interpreter.
+///
+/// Made of atomics alone: a lock that another thread holds at the fork stays locked in the child.
 #[derive(Debug, Default)]
 pub(super) struct Door {
-    calls: Mutex<Calls>,
-    changed: Condvar,
+    inside: AtomicUsize,
+    closed: AtomicBool,
 }
 
-/// A call that is inside.
+/// A call that is inside, until this is dropped.
 pub(super) struct Visit<'a>(&'a Door);
 
+/// The door to opening a client, which no client can have yet.
+pub(super) static OPENING: Door = Door {
+    inside: AtomicUsize::new(0),
+    closed: AtomicBool::new(false),
+};
+
 impl Door {
-    /// Enters, after a fork that is under way.
-    pub(super) fn enter(&self) -> Visit<'_> {
-        let mut calls = self.calls.lock();
-        while calls.suspended {
-            self.changed.wait(&mut calls);
+    /// Enters; during a fork, after it.
+    pub(super) fn enter(&self, py: Python<'_>) -> Visit<'_> {
+        loop {
+            // In this order, as `close` looks in the other one: one of the two sees the other.
+            self.inside.fetch_add(1, Ordering::SeqCst);
+            if !self.closed.load(Ordering::SeqCst) {
+                return Visit(self);
+            }
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+            py.detach(|| std::thread::sleep(PAUSE));
         }
-        calls.active += 1;
-        Visit(self)
     }
 
     /// Lets nobody in, and waits until everybody is out.
-    fn suspend(&self) {
-        let mut calls = self.calls.lock();
-        calls.suspended = true;
-        while calls.active > 0 {
-            self.changed.wait(&mut calls);
+    fn close(&self, py: Python<'_>) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.inside.load(Ordering::SeqCst) > 0 {
+            py.detach(|| std::thread::sleep(PAUSE));
         }
     }
 
-    fn resume(&self) {
-        self.calls.lock().suspended = false;
-        self.changed.notify_all();
+    fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
     }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        let mut calls = self.0.calls.lock();
-        calls.active -= 1;
-        if calls.suspended && calls.active == 0 {
-            self.0.changed.notify_all();
-        }
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -80,9 +84,10 @@ pub(super) fn register(core: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(name = "_before_fork")]
 pub(crate) fn before_fork(py: Python<'_>) {
+    OPENING.close(py);
     for client in open_clients() {
+        client.door.close(py);
         py.detach(|| {
-            client.door.suspend();
             client.maintenance.pause();
             // A fork cannot be refused; what could not be written or closed is counted.
             if client.cache.suspend().is_err() {
@@ -101,6 +106,7 @@ pub(crate) fn after_fork() {
         client
             .started
             .store(false, std::sync::atomic::Ordering::Release);
-        client.door.resume();
+        client.door.open();
     }
+    OPENING.open();
 }

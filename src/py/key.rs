@@ -52,6 +52,18 @@ pub(super) fn build<'py>(
     shorten(args.py(), key).map(Some)
 }
 
+/// One value as a key shows it, in brackets; `argument` names it where that cannot be.
+pub(super) fn text_of(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let mut text = String::from("[");
+    Writer {
+        argument,
+        out: &mut text,
+    }
+    .write(value, 0)?;
+    text.push(']');
+    Ok(text)
+}
+
 /// Writes the values of one argument.
 struct Writer<'a> {
     argument: &'a str,

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::fork;
 use super::shared::Shared;
+use crate::store::sqlite;
 
 /// Open clients, for the interpreter's exit.
 static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
@@ -37,10 +38,10 @@ pub(super) fn open_clients() -> Vec<Arc<Shared>> {
 #[pyfunction]
 #[pyo3(name = "_close_all")]
 pub(crate) fn close_all(py: Python<'_>) -> PyResult<()> {
+    sqlite::hurry();
     let mut result = Ok(());
     for client in open_clients() {
-        client.exit();
-        result = result.and(client.shutdown(py));
+        result = result.and(client.exit(py));
     }
     Ok(result?)
 }

@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 
 use super::arguments;
 use super::error::{CorruptEntryError, SerializationError};
-use super::fork::Door;
+use super::fork::{Door, OPENING};
 use super::value;
 use crate::cache::{Arrival, Cache, Draft, Lookup};
 use crate::codec::Format;
@@ -77,6 +77,7 @@ impl Shared {
     /// Opens the store.
     pub(super) fn open(py: Python<'_>, settings: Settings, clock: Clock) -> PyResult<Self> {
         let parallelism = parallelism(py)?;
+        let _inside = OPENING.enter(py);
         Ok(Self {
             cache: Arc::new(py.detach(|| Cache::open(settings, clock, parallelism))?),
             door: Door::default(),
@@ -92,10 +93,8 @@ impl Shared {
         py: Python<'_>,
         call: impl FnOnce(&Cache<Live>) -> Result<T> + Send,
     ) -> Result<T> {
-        py.detach(|| {
-            let _inside = self.door.enter();
-            call(&self.cache)
-        })
+        let _inside = self.door.enter(py);
+        py.detach(|| call(&self.cache))
     }
 
     /// Before each use of the store: the thread that serves it runs, and what it removed from
@@ -152,8 +151,10 @@ impl Shared {
         if let Some(arrival) = found? {
             return self.receive(py, key, arrival, promote);
         }
-        // A stale copy is of no more use.
-        drop(self.cache.forget([key]));
+        // A stale copy is of no more use - unless the row is only of another version.
+        if version.is_none() {
+            drop(self.cache.forget([key]));
+        }
         Ok(None)
     }
 
@@ -207,12 +208,13 @@ impl Shared {
     }
 
     pub(super) fn shutdown(&self, py: Python<'_>) -> Result<()> {
-        let values = self.detached(py, |cache| {
+        let _inside = self.door.enter(py);
+        let (values, closed) = py.detach(|| {
             self.maintenance.stop();
-            cache.close()
-        })?;
+            self.cache.close()
+        });
         drop(values);
-        Ok(())
+        closed
     }
 
     /// The values of those keys that are there.
@@ -274,9 +276,18 @@ impl Shared {
         Ok(self.detached(py, |cache| cache.store_stats(limit))?)
     }
 
-    /// Marks the close that follows as the interpreter's, not the program's.
-    pub(super) fn exit(&self) {
+    /// Closes what the program left open when the interpreter exits.
+    pub(super) fn exit(&self, py: Python<'_>) -> Result<()> {
+        if self.cache.check_open().is_err() {
+            return Ok(());
+        }
         self.exited.store(true, Ordering::Release);
+        match self.shutdown(py) {
+            // Somebody holds the file. What the program wrote is in it; the counts of its last
+            // second are not worth the wait.
+            Err(Error::StoreBusy { .. }) => Ok(()),
+            result => result,
+        }
     }
 
     /// Closed by the interpreter's exit: decorated functions then compute without caching.

@@ -31,8 +31,9 @@ pub trait Store: Send + Sync {
     /// lock held by others is [`crate::error::Error::StoreBusy`] at once.
     fn read(&self, key: &str, wait: bool) -> Result<Fetched>;
 
-    /// Reads many rows in one transaction, in the order of `keys`.
-    fn read_many(&self, keys: &[&str]) -> Result<Vec<Fetched>>;
+    /// Reads many rows in one transaction, in the order of `keys`. One that cannot be read is an
+    /// error of its own.
+    fn read_many(&self, keys: &[&str]) -> Result<Vec<Result<Fetched>>>;
 
     /// Writes entries in one transaction, each in the place of its predecessor.
     fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit>;
@@ -77,8 +78,8 @@ pub trait Store: Send + Sync {
     /// Goes on after `suspend`, in the parent as in the child.
     fn resume(&self);
 
-    /// Nothing proves itself fresh from now on. The caller keeps readers of memory out before it
-    /// calls `close`.
+    /// The first half of `close`: nothing proves itself fresh, and every method but `close` says
+    /// `Closed`, from now on. The caller then keeps readers of memory out before it calls `close`.
     fn stop_proving(&self);
 
     /// Closes everything. Calling it again does nothing.

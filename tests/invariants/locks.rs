@@ -137,7 +137,8 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
             );
         }
         put("k", HOUR);
-        let values = cache.close().unwrap();
+        let (values, closed) = cache.close();
+        closed.unwrap();
         assert_eq!(values.len(), 1);
         drop(values);
     });
@@ -157,7 +158,13 @@ fn closing_twice_is_closing_once_and_every_later_call_says_so() {
         let draft = cache.draft(b"2".to_vec(), "json", None, 1, 0);
         let handed: usize = std::thread::scope(|scope| {
             let closers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| cache.close().unwrap().len()))
+                .map(|_| {
+                    scope.spawn(|| {
+                        let (values, closed) = cache.close();
+                        closed.unwrap();
+                        values.len()
+                    })
+                })
                 .collect();
             closers
                 .into_iter()
@@ -165,7 +172,7 @@ fn closing_twice_is_closing_once_and_every_later_call_says_so() {
                 .sum()
         });
         assert_eq!(handed, 1, "the value is handed to one of them");
-        assert_eq!(cache.close(), Ok(vec![]));
+        assert_eq!(cache.close(), (vec![], Ok(())));
         assert_eq!(in_memory(&cache, "k"), None);
         let later = [
             ("check_open", cache.check_open().err()),

@@ -36,8 +36,8 @@ fn logs_are_complete_after_a_flush_and_after_a_close() {
     drop((cache.evict("k"), other.evict_all()));
     assert_eq!(get(&cache, "k"), Some(1));
     cache.delete_by_tags(&["t".to_owned()], false).unwrap();
-    drop(cache.close().unwrap());
-    drop(other.close().unwrap());
+    cache.close().1.unwrap();
+    other.close().1.unwrap();
     assert_eq!(count(&open(&path, &hands), "k"), 7, "all hits of both");
     let file = rusqlite::Connection::open(&path).unwrap();
     let mut reasons = file
@@ -72,7 +72,7 @@ fn an_eviction_record_counts_the_hits_until_then() {
     drop(cache.evict("evicted"));
     cache.delete(&["deleted"]).unwrap();
     cache.delete_by_tags(&["tagged".to_owned()], false).unwrap();
-    drop(cache.close().unwrap());
+    cache.close().1.unwrap();
     let file = rusqlite::Connection::open(&path).unwrap();
     let mut rows = file
         .prepare("SELECT key, last_access_count FROM eviction_log")

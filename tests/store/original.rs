@@ -231,3 +231,22 @@ fn a_strangers_update_clears_what_was_measured_of_the_old_value() {
         );
     }
 }
+
+#[test]
+fn a_file_that_the_original_is_reading_is_upgraded_as_soon_as_it_lets_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let file = originals(&path, "DELETE");
+    file.execute_batch("BEGIN; SELECT count(*) FROM cache")
+        .unwrap();
+    let count = "SELECT count(*) FROM cache";
+    let _: i64 = file.query_row(count, [], |row| row.get(0)).unwrap();
+    let opened = std::thread::scope(|scope| {
+        let opener = scope.spawn(|| open(&path));
+        // Time for it to meet the reader, who stands in the way of the switch to WAL.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        file.execute_batch("COMMIT").unwrap();
+        opener.join().unwrap()
+    });
+    assert_eq!(opened.keys(NOW).unwrap().len(), 501);
+}

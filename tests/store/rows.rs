@@ -1,5 +1,7 @@
 //! Rows, tags, keys and logs through the trait.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cachetronomy::entry::{AccessRecord, EntryMeta, EvictionReason, EvictionRecord, NewEntry};
 use cachetronomy::error::Error;
 use cachetronomy::settings::{Location, Settings};
@@ -43,7 +45,7 @@ fn a_row_comes_back_as_it_was_written_also_from_another_store() {
     let many = theirs.read_many(&["absent", "k", "k"]).unwrap();
     assert_eq!(
         many.iter()
-            .map(|fetched| fetched.row.is_some())
+            .map(|fetched| fetched.as_ref().unwrap().row.is_some())
             .collect::<Vec<_>>(),
         [false, true, true]
     );
@@ -362,4 +364,27 @@ fn a_value_beyond_sqlites_limit_is_refused_and_the_old_one_stays() {
         store.delete_by_tags(&tags(&["t"]), true, NOW).unwrap(),
         ["k"]
     );
+}
+
+#[test]
+fn a_write_that_reads_first_is_not_refused_because_another_store_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (ours, theirs) = (open(&path), open(&path));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                put(&theirs, "theirs", b"1", &["t"]);
+            }
+        });
+        let results: Vec<_> = (0..60)
+            .map(|_| {
+                put(&ours, "ours", b"1", &["u"]);
+                ours.delete_by_tags(&tags(&["u"]), false, NOW)
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    });
 }

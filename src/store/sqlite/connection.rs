@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,6 +20,15 @@ const LOG_BYTES: i64 = 16 << 20;
 
 /// No commit of ours wrote a page since the mark was set.
 pub(super) const NO_FRAMES: u32 = u32::MAX;
+
+/// Pauses between two attempts to get a lock that somebody holds.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long to wait for one while the process ends.
+const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
+
+static HURRY: AtomicBool = AtomicBool::new(false);
 
 /// Files are created, and so closed again, one at a time: closing any descriptor of a file drops
 /// the locks that SQLite holds on it elsewhere in this process.
@@ -108,6 +117,11 @@ impl Opener {
         }
     }
 
+    /// Bytes of the file, without opening it.
+    pub(super) fn size(&self) -> Option<u64> {
+        Some(std::fs::metadata(self.path.as_ref()?).ok()?.len())
+    }
+
     /// A connection that runs nothing which the file brings along: no triggers, no views, no
     /// functions or virtual tables that a schema could abuse.
     pub(super) fn open(&self) -> Result<Connection> {
@@ -154,32 +168,49 @@ impl Opener {
         })
     }
 
-    /// Repeats what is refused because of somebody's lock, up to the busy time-out.
+    /// Repeats what is refused because of somebody's lock, up to the busy time-out. SQLite's own
+    /// wait is not used: its pauses grow to 100 ms, during which others take the lock over and
+    /// over, and nothing can cut it short.
     pub(super) fn retry_while_busy<T>(
         &self,
         mut attempt: impl FnMut() -> rusqlite::Result<T>,
     ) -> Result<T> {
         let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
+        let mut pause = SHORTEST_PAUSE;
         loop {
-            match attempt() {
-                Err(error)
-                    if matches!(
-                        error.sqlite_error_code(),
-                        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-                    ) && start.elapsed() < self.busy =>
-                {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-                result => return result.map_err(|error| self.error(&error)),
+            let result = attempt();
+            let patience = if HURRY.load(Ordering::Relaxed) {
+                self.busy.min(HURRIED_PATIENCE)
+            } else {
+                self.busy
+            };
+            let waited = start.elapsed();
+            if !matches!(&result, Err(error) if is_busy(error)) || waited >= patience {
+                return result.map_err(|error| self.error(&error));
             }
+            // Those who wait for the same lock must not all come back at the same moment.
+            let jitter = pause * (waited.subsec_nanos() % 8) / 8;
+            std::thread::sleep((pause + jitter).min(patience - waited));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
 
+/// From now on nobody in this process waits long for a lock: the process is about to end.
+pub fn hurry() {
+    HURRY.store(true, Ordering::Relaxed);
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
 /// A connection for writing, which notes in `committed` how many frames the log has after each
-/// commit that wrote a page.
+/// commit that wrote a page. It waits for nobody: see [`Opener::retry_while_busy`].
 pub(super) fn open_writer(opener: &Opener, committed: &Arc<AtomicU32>) -> Result<Connection> {
     let mut writer = opener.open()?;
     opener.enter_wal(&writer)?;
@@ -196,17 +227,18 @@ pub(super) fn open_writer(opener: &Opener, committed: &Arc<AtomicU32>) -> Result
             }))
         })
         // The first read maps the log's header.
-        .and_then(|()| writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
+        .and_then(|()| writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
+        .and_then(|()| writer.busy_timeout(Duration::ZERO));
     configured.map_err(|error| opener.error(&error))?;
     Ok(writer)
 }
 
-/// A connection for reading, which waits for nobody: its users repeat what was refused.
+/// A connection for reading, which waits for nobody: see [`Opener::retry_while_busy`].
 pub(super) fn open_reader(opener: &Opener) -> Result<Connection> {
     let reader = opener.open()?;
     reader
         .execute_batch("PRAGMA query_only=ON; PRAGMA cache_size=-4000")
-        .and_then(|()| reader.busy_timeout(std::time::Duration::ZERO))
+        .and_then(|()| reader.busy_timeout(Duration::ZERO))
         .map_err(|error| opener.error(&error))?;
     Ok(reader)
 }

@@ -189,6 +189,7 @@ pub(super) fn tagged(
 }
 
 /// Deletes up to `limit` entries whose time has come, found through the index on `expire_at`.
+/// By row, not by key: a stranger's key may be no text, or NULL, which equals nothing.
 pub(super) fn delete_expired(
     connection: &Connection,
     now: Timestamp,
@@ -196,27 +197,35 @@ pub(super) fn delete_expired(
     touched: &mut Touched,
 ) -> rusqlite::Result<Vec<Expired>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let expired: Vec<Expired> = connection
-        .prepare_cached("SELECT key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
+    let expired: Vec<(i64, Expired)> = connection
+        .prepare_cached("SELECT rowid, key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
         .query_map(params![now.to_string(), limit], |row| {
-            let expire_at = row.get_ref(1)?.as_str().ok().and_then(Timestamp::parse);
-            Ok(Expired {
-                key: row.get(0)?,
-                expire_at,
-            })
+            let key = text(row.get_ref(1)?).unwrap_or_default();
+            let expire_at = row.get_ref(2)?.as_str().ok().and_then(Timestamp::parse);
+            Ok((row.get(0)?, Expired { key, expire_at }))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    for entry in &expired {
-        delete(connection, &entry.key, now, touched)?;
+    for (row, entry) in &expired {
+        touched.add(&entry.key);
+        connection
+            .prepare_cached("DELETE FROM cache WHERE rowid = ?1")?
+            .execute([row])?;
+        forget_tags(connection, &entry.key)?;
     }
-    Ok(expired)
+    Ok(expired.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// The keys of all live entries.
+/// Text that a stranger may have written as something else.
+fn text(value: ValueRef<'_>) -> Option<String> {
+    value.as_str().ok().map(String::from)
+}
+
+/// The keys of all live entries. What is no text is no key that anybody can ask for.
 pub(super) fn keys(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare_cached("SELECT key FROM cache WHERE expire_at > ?1")?
-        .query_map([now.to_string()], |row| row.get(0))?
+        .query_map([now.to_string()], |row| Ok(text(row.get_ref(0)?)))?
+        .filter_map(rusqlite::Result::transpose)
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! The tables `access_log` and `eviction_log`: what was read how often, what left and why.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use crate::entry::{AccessRecord, AccessRow, EvictionRecord};
@@ -75,13 +76,27 @@ pub(super) fn accesses(
             "SELECT key, access_count, last_accessed, last_accessed_by_profile FROM access_log
              ORDER BY access_count DESC, key LIMIT ?1",
         )?
-        .query_map([limit], |row| {
-            Ok(AccessRow {
-                key: row.get(0)?,
-                count: row.get(1)?,
-                last_accessed: row.get(2)?,
-                profile: row.get(3)?,
-            })
-        })?
+        .query_map([limit], |row| Ok(decode(row).ok()))?
+        .filter_map(rusqlite::Result::transpose)
         .collect()
+}
+
+/// A row with a key and a count; a stranger's odd one hides no other.
+fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<AccessRow> {
+    Ok(AccessRow {
+        key: row.get(0)?,
+        count: row.get(1)?,
+        last_accessed: text(row.get_ref(2)?),
+        profile: text(row.get_ref(3)?),
+    })
+}
+
+/// A column of type `DATETIME` turns text that looks like a number into one.
+fn text(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Null | ValueRef::Blob(_) => String::new(),
+    }
 }

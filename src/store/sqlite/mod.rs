@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Touched};
 use crate::settings::Settings;
+pub use connection::hurry;
 use connection::{NO_FRAMES, Opener, open_reader, open_writer};
 use polled::PolledGate;
 use transaction::begin;
@@ -67,6 +68,8 @@ impl SqliteStore {
     pub fn open(settings: &Settings) -> Result<Self> {
         let opener = Opener::new(&settings.location, settings.busy_timeout);
         opener.create()?;
+        // Looked at before anything is changed, the journal mode included.
+        schema::examine(&opener, &opener.open()?)?;
         let committed = Arc::new(AtomicU32::new(NO_FRAMES));
         let writer = open_writer(&opener, &committed)?;
         schema::prepare(&opener, &writer)?;
@@ -106,15 +109,12 @@ impl SqliteStore {
         let connection = guard.as_ref().ok_or(Error::Closed)?;
         let mut touched = Touched::default();
         self.committed.store(NO_FRAMES, Ordering::Relaxed);
-        let attempt = || -> rusqlite::Result<_> {
-            let transaction = begin(connection)?;
-            // The write lock is ours: from here to the commit the header stands still.
-            let before = self.wal.as_ref().and_then(|wal| wal.header());
-            let result = write(connection, &mut touched)?;
-            transaction.commit()?;
-            Ok((result, before))
-        };
-        let (result, before) = attempt().map_err(|error| self.opener.error(&error))?;
+        let transaction = self.opener.retry_while_busy(|| begin(connection))?;
+        // The write lock is ours: from here to the commit the header stands still.
+        let before = self.wal.as_ref().and_then(|wal| wal.header());
+        let written = write(connection, &mut touched)
+            .and_then(|result| transaction.commit().map(|()| result));
+        let result = written.map_err(|error| self.opener.error(&error))?;
         let frames = self.committed.load(Ordering::Relaxed);
         let commit = self.settle(before, frames, &touched);
         if frames != NO_FRAMES {
@@ -193,6 +193,16 @@ impl SqliteStore {
             *writer = Some(connection);
         }
         Ok(writer)
+    }
+
+    /// No connection may be used any more, and nothing proves itself fresh.
+    fn go_offline(&self) {
+        self.offline.store(true, Ordering::Release);
+        if let Some(wal) = &self.wal {
+            wal.forget();
+        }
+        // A polled gate lets go of its connection when it is asked.
+        self.freshness.gate();
     }
 
     fn check_online(&self) -> Result<()> {

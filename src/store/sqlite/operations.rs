@@ -8,9 +8,20 @@ use rusqlite::config::DbConfig;
 use super::{CHECKPOINT_FRAMES, SqliteStore, VACUUM_PAGES, checkpoint, entries, logs};
 use crate::entry::{AccessRecord, AccessRow, EvictionRecord, Expired, NewEntry, StoreSize};
 use crate::error::{Error, Result};
-use crate::freshness::{Commit, Freshness};
+use crate::freshness::{Commit, Freshness, Stamp};
 use crate::store::{Fetched, Store};
 use crate::time::Timestamp;
+
+/// A row with its stamp; one that cannot be read is an error of its own.
+fn fetched(key: &str, found: Option<entries::Found>, stamp: Stamp) -> Result<Fetched> {
+    match found.transpose() {
+        Ok(row) => Ok(Fetched { row, stamp }),
+        Err(reason) => Err(Error::CorruptEntry {
+            key: String::from(key),
+            reason,
+        }),
+    }
+}
 
 impl Store for SqliteStore {
     fn freshness(&self) -> &Arc<Freshness> {
@@ -27,15 +38,11 @@ impl Store for SqliteStore {
             } else {
                 entries::read(connection, key).map_err(|error| self.opener.error(&error))?
             };
-            let row = found.transpose().map_err(|reason| Error::CorruptEntry {
-                key: String::from(key),
-                reason,
-            })?;
-            Ok(Fetched { row, stamp })
+            fetched(key, found, stamp)
         })
     }
 
-    fn read_many(&self, keys: &[&str]) -> Result<Vec<Fetched>> {
+    fn read_many(&self, keys: &[&str]) -> Result<Vec<Result<Fetched>>> {
         self.read_with(|connection| {
             let stamps: Vec<_> = keys
                 .iter()
@@ -50,13 +57,9 @@ impl Store for SqliteStore {
                 transaction.commit()?;
                 rows
             })?;
-            // One damaged row is a miss; its neighbours are served.
-            let rows = found
-                .into_iter()
-                .map(|found| found.and_then(std::result::Result::ok));
+            let rows = keys.iter().zip(found).zip(stamps);
             Ok(rows
-                .zip(stamps)
-                .map(|(row, stamp)| Fetched { row, stamp })
+                .map(|((key, found), stamp)| fetched(key, found, stamp))
                 .collect())
         })
     }
@@ -140,6 +143,7 @@ impl Store for SqliteStore {
     }
 
     fn maintain(&self) -> Result<()> {
+        self.check_online()?;
         if self.log_frames.load(Ordering::Relaxed) < CHECKPOINT_FRAMES {
             return Ok(());
         }
@@ -186,7 +190,7 @@ impl Store for SqliteStore {
         if self.opener.path.is_none() || self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.stop_proving();
+        self.go_offline();
         let mut writer = self.writer.lock();
         self.readers.lock().clear();
         let Some(connection) = writer.take() else {
@@ -206,16 +210,12 @@ impl Store for SqliteStore {
     }
 
     fn stop_proving(&self) {
-        self.offline.store(true, Ordering::Release);
-        if let Some(wal) = &self.wal {
-            wal.forget();
-        }
-        // A polled gate lets go of its connection when it is asked.
-        self.freshness.gate();
+        // First: who finds the store offline asks whether it is so for good.
+        self.closed.store(true, Ordering::Release);
+        self.go_offline();
     }
 
     fn close(&self) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
         self.stop_proving();
         self.readers.lock().clear();
         match self.writer.lock().take() {

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The number of the layout below; a file with a higher one is not opened.
 pub(super) const SCHEMA: i64 = 1;
 
+/// Bytes of the smallest page, which every database has.
+const SMALLEST_DATABASE: u64 = 512;
+
 /// The tables of the original package, column by column as it makes them.
 const ORIGINAL: &str = "
 CREATE TABLE IF NOT EXISTS cache (
@@ -108,19 +111,31 @@ const REQUIRED: [&str; 7] = [
     "saved_by_profile",
 ];
 
-/// Makes the file one of ours: creates what is missing, in one transaction, and changes nothing in
-/// a file that is complete, of another program, or of a later version.
+/// Refuses a file that is of another program, or of a later version, before anything in it is
+/// changed.
+pub(super) fn examine(opener: &Opener, connection: &Connection) -> Result<()> {
+    if opener
+        .size()
+        .is_some_and(|bytes| (1..SMALLEST_DATABASE).contains(&bytes))
+    {
+        return Err(corrupt(opener, "it is too short to be a database"));
+    }
+    let found = opener.retry_while_busy(|| inspect(connection))?;
+    refuse(opener, &found)
+}
+
+/// Makes the file one of ours: creates what is missing, in one transaction.
 pub(super) fn prepare(opener: &Opener, connection: &Connection) -> Result<()> {
     let found = opener.retry_while_busy(|| inspect(connection))?;
     refuse(opener, &found)?;
-    if found.schema == Some(SCHEMA) {
+    if found.layout == Layout::Number(SCHEMA) {
         return Ok(());
     }
     opener.retry_while_busy(|| {
         let transaction = begin(connection)?;
         // Another process may have done it while we waited for the lock.
         let found = inspect(connection)?;
-        if found.schema.is_none() && is_ours_or_empty(&found) {
+        if found.is_ours_or_empty() && found.layout.is_older() {
             create(connection, &found)?;
         }
         transaction.commit()
@@ -129,65 +144,101 @@ pub(super) fn prepare(opener: &Opener, connection: &Connection) -> Result<()> {
     refuse(opener, &found)
 }
 
+#[derive(Debug, PartialEq, Eq)]
+enum Layout {
+    /// The file has none: it is empty, or of the original.
+    None,
+    Number(i64),
+    Unreadable,
+}
+
+impl Layout {
+    fn is_older(&self) -> bool {
+        matches!(self, Self::None | Self::Number(..SCHEMA))
+    }
+}
+
 struct Found {
-    tables: Vec<String>,
+    /// Tables, indexes, views and triggers.
+    objects: i64,
+    /// Of the table `cache`.
     columns: Vec<String>,
-    schema: Option<i64>,
+    layout: Layout,
+}
+
+impl Found {
+    fn is_ours_or_empty(&self) -> bool {
+        let has = |name: &str| self.columns.iter().any(|column| column == name);
+        self.objects == 0 || REQUIRED.into_iter().all(has)
+    }
 }
 
 fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
-    let strings = |sql: &str| -> rusqlite::Result<Vec<String>> {
-        connection
-            .prepare(sql)?
-            .query_map([], |row| row.get(0))?
-            .collect()
-    };
-    let tables = strings("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
-    let columns = strings("SELECT name FROM pragma_table_info('cache')")?;
-    let schema = if tables.iter().any(|table| table == "cachetronomy_meta") {
-        connection
-            .query_row(
-                "SELECT CAST(value AS INTEGER) FROM cachetronomy_meta WHERE name = 'schema'",
-                [],
-                |row| row.get(0),
-            )
-            .optional()?
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let objects = count("SELECT count(*) FROM sqlite_schema")?;
+    let columns = connection
+        .prepare("SELECT name FROM pragma_table_info('cache')")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let meta = count(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'cachetronomy_meta'",
+    )?;
+    let layout = if meta == 0 {
+        Layout::None
     } else {
-        None
+        read_layout(connection)?
     };
     Ok(Found {
-        tables,
+        objects,
         columns,
-        schema,
+        layout,
     })
 }
 
-fn is_ours_or_empty(found: &Found) -> bool {
-    let complete = REQUIRED
-        .iter()
-        .all(|name| found.columns.iter().any(|column| column == name));
-    found.tables.is_empty() || complete
+fn read_layout(connection: &Connection) -> rusqlite::Result<Layout> {
+    let value = connection
+        .query_row(
+            "SELECT value FROM cachetronomy_meta WHERE name = 'schema'",
+            [],
+            |row| {
+                Ok(row
+                    .get_ref(0)?
+                    .as_str()
+                    .ok()
+                    .and_then(|text| text.parse().ok()))
+            },
+        )
+        .optional()?;
+    Ok(match value {
+        None => Layout::None,
+        Some(Some(number)) => Layout::Number(number),
+        Some(None) => Layout::Unreadable,
+    })
+}
+
+fn corrupt(opener: &Opener, reason: &str) -> Error {
+    Error::CorruptStore {
+        path: opener.name.clone(),
+        reason: String::from(reason),
+    }
 }
 
 fn refuse(opener: &Opener, found: &Found) -> Result<()> {
-    if let Some(schema) = found.schema
-        && schema > SCHEMA
-    {
-        return Err(Error::StoreUnavailable {
+    match found.layout {
+        Layout::Number(layout) if layout > SCHEMA => Err(Error::StoreUnavailable {
             path: opener.name.clone(),
             reason: format!(
-                "the file has layout {schema}, this version knows up to {SCHEMA}; \
+                "the file has layout {layout}, this version knows up to {SCHEMA}; \
                  upgrade cachetronomy or give another db_path"
             ),
-        });
+        }),
+        Layout::Unreadable => Err(corrupt(opener, "the number of its layout is not a number")),
+        _ if found.is_ours_or_empty() => Ok(()),
+        _ => Err(corrupt(
+            opener,
+            "it is a SQLite database of another program",
+        )),
     }
-    if is_ours_or_empty(found) {
-        return Ok(());
-    }
-    Err(Error::CorruptStore {
-        path: opener.name.clone(),
-        reason: String::from("it is a SQLite database of another program"),
-    })
 }
 
 fn create(connection: &Connection, found: &Found) -> rusqlite::Result<()> {
