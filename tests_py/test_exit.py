@@ -144,15 +144,15 @@ def run_to_exit(program: str, path: Path) -> tuple[float, list[str], int, str]:
         assert process.stdout is not None
         assert process.stderr is not None
         words = []
+        start = 0.0
+        # To the pipe's end: threads may still store and say so after the last word.
         for line in process.stdout:
             words.append(line.rstrip("\n"))
             if words[-1] == "exit":
-                break
-        start = time.perf_counter()
-        # Threads may still store and say so; at the exit the pipe closes.
-        rest, errors = process.communicate(timeout=PATIENCE)
+                start = time.perf_counter()
+        process.wait(timeout=PATIENCE)
         took = time.perf_counter() - start
-        words += rest.split("\n")[:-1]
+        errors = process.stderr.read()
         return took, words, process.returncode, errors
 
 

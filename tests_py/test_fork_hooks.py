@@ -1,4 +1,4 @@
-"""Children that exit as programs do, beside busy threads; and that the hooks are what saves them."""
+"""Children that exit as programs do, beside busy threads: the hooks are what saves them."""
 
 from __future__ import annotations
 
