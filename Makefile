@@ -78,8 +78,9 @@ fmt: $(INSTALLED) ## Format all code, and fix the lints that can fix themselves
 bench: $(BUILT) ## Measure against the peers
 	$(PY) benches/bench.py
 
-soak: $(BUILT) ## Run the tests that take very long
-	$(PY) -m pytest tests_py -m soak
+soak: ## Run the stress and crash harnesses of the core for ten minutes
+	CACHETRONOMY_FRESHNESS_SECONDS=300 CACHETRONOMY_CRASH_ROUNDS=500 CACHETRONOMY_MODEL_CASES=5000 \
+	  cargo test --locked --test freshness --test crash --test model -- --nocapture
 
 clean: ## Remove everything that is built or cached
 	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

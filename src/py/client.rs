@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use super::arguments::{self, Items};
 use super::clock::PyManualClock;
 use super::decorator::decorate;
+use super::fork::OPENING;
 use super::registry::register;
 use super::shared::{Put, Shared};
 use crate::cache::Cache;
@@ -53,6 +54,8 @@ impl Client {
         let clock = _clock.map_or(Clock::System, |hands| {
             Clock::Manual(hands.get().clock.clone())
         });
+        // Until it is registered, no fork would know of it.
+        let _inside = OPENING.enter(py);
         let shared = Arc::new(Shared::open(py, settings, clock)?);
         register(py, &shared)?;
         Ok(Self { shared })

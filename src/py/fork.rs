@@ -48,6 +48,11 @@ impl Door {
         }
     }
 
+    /// Whether a fork is under way.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Lets nobody in, and waits until everybody is out.
     fn close(&self, py: Python<'_>) {
         self.closed.store(true, Ordering::SeqCst);

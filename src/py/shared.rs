@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 
 use super::arguments;
 use super::error::{CorruptEntryError, SerializationError};
-use super::fork::{Door, OPENING};
+use super::fork::Door;
 use super::value;
 use crate::cache::{Arrival, Cache, Draft, Lookup};
 use crate::codec::Format;
@@ -77,7 +77,6 @@ impl Shared {
     /// Opens the store.
     pub(super) fn open(py: Python<'_>, settings: Settings, clock: Clock) -> PyResult<Self> {
         let parallelism = parallelism(py)?;
-        let _inside = OPENING.enter(py);
         Ok(Self {
             cache: Arc::new(py.detach(|| Cache::open(settings, clock, parallelism))?),
             door: Door::default(),
@@ -101,7 +100,8 @@ impl Shared {
     /// memory is dropped here, where a destructor may run.
     pub(super) fn begin(&self) -> Result<()> {
         self.cache.check_open()?;
-        if !self.started.swap(true, Ordering::AcqRel) {
+        // Not while a fork is under way: the child would have the handle without the thread.
+        if !self.door.is_closed() && !self.started.swap(true, Ordering::AcqRel) {
             self.maintenance.start(&self.cache)?;
         }
         drop(self.cache.take_graveyard());

@@ -190,7 +190,7 @@ impl Opener {
             }
             // Those who wait for the same lock must not all come back at the same moment.
             let jitter = pause * (waited.subsec_nanos() % 8) / 8;
-            std::thread::sleep((pause + jitter).min(patience - waited));
+            std::thread::sleep((pause + jitter).min(patience.saturating_sub(waited)));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
