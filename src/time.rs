@@ -129,7 +129,7 @@ impl Ttl {
                 name: "time_to_live",
                 reason: format!(
                     "{seconds} is not a time to live; give seconds >= 0 (0 keeps nothing), \
-                     math.inf for ever, or None for the profile's default"
+                     math.inf for ever, or None for the default"
                 ),
             });
         }

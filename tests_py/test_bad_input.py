@@ -181,7 +181,7 @@ def test_a_setting_out_of_range(
 
 @pytest.mark.parametrize("path", [7, 1.5, [], object()], ids=lambda value: type(value).__name__)
 def test_a_db_path_that_is_no_path(path: object) -> None:
-    with pytest.raises(TypeError, match="str"):
+    with pytest.raises(InvalidSettingError, match="db_path"):
         Cachetronaut(path)
 
 

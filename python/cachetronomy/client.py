@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 class Cachetronaut(_core.Cachetronaut):
     """A cache in two tiers: live objects in memory over a SQLite file.
 
+    As a decorator, `@cache` or `@cache(ttl=..., time_to_live=..., tags=..., version=...,
+    prefer=..., key_builder=...)`, it caches the results of a function or coroutine function. The
+    parameters are those of `set`; `key_builder(function, args, kwargs) -> str` makes the key in
+    place of the default, which is made of module, qualified name and arguments. The decorated
+    function has `key_for(*args, **kwargs)` and `cache`.
+
     Args:
         db_path: the file; made, with missing folders, where it is missing. `"~"` is expanded.
             `":memory:"` is a private store that dies with the client. Default

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 class CachetronomyError(Exception):
-    """Base of every error this package raises."""
+    """Base of every error this package raises.
+
+    Raised by a decorated call whose function has run, it carries the result as `value`.
+    """
+
+    value: object = None
 
 
 class CacheClosedError(CachetronomyError):
@@ -20,12 +25,7 @@ class CorruptStoreError(CachetronomyError):
 
 
 class SerializationError(CachetronomyError, ValueError, TypeError):
-    """A value cannot be stored exactly. Nothing was stored.
-
-    Raised by a decorated call, it carries the computed result as `value`.
-    """
-
-    value: object = None
+    """A value cannot be stored exactly. Nothing was stored."""
 
 
 class StoreBusyError(CachetronomyError, TimeoutError):

@@ -147,6 +147,22 @@ pub(super) fn format(name: Option<&str>) -> PyResult<Option<Format>> {
     }
 }
 
+/// The parameter `model`: who passes a default in its place, as `dict.get` takes it, is told so.
+pub(super) fn model(model: &Bound<'_, PyAny>) -> PyResult<()> {
+    let is_value = model.is_instance_of::<PyString>()
+        || model.is_instance_of::<pyo3::types::PyInt>()
+        || model.is_instance_of::<pyo3::types::PyFloat>()
+        || model.is_instance_of::<pyo3::types::PyDict>()
+        || model.is_instance_of::<pyo3::types::PyList>();
+    if !is_value {
+        return Ok(());
+    }
+    Err(InvalidSettingError::new_err(format!(
+        "model: {} is not a type; for a default give default={0}",
+        model.repr()?
+    )))
+}
+
 /// A limit on the number of rows; `None`: all.
 pub(super) fn limit(limit: Option<i64>) -> PyResult<Option<usize>> {
     let Some(given) = limit else { return Ok(None) };
@@ -194,10 +210,16 @@ pub(super) fn settings(
 ) -> PyResult<Settings> {
     let mut settings = Settings::default();
     if let Some(path) = db_path {
-        let path = py.import("os")?.call_method1("fspath", (path,))?;
-        let text = path.extract::<String>().map_err(|_| {
-            InvalidSettingError::new_err(format!("db_path: {path:?} is not text; give a str path"))
-        })?;
+        let wrong = |_| {
+            InvalidSettingError::new_err(format!(
+                "db_path: {path:?} is not a path; give a str, a pathlib.Path, or \":memory:\""
+            ))
+        };
+        let plain = py
+            .import("os")?
+            .call_method1("fspath", (path,))
+            .map_err(wrong)?;
+        let text = plain.extract::<String>().map_err(wrong)?;
         settings.location = parse_location(&text)?;
     } else if let Location::File(path) = &settings.location {
         settings.location = parse_location(&path.to_string_lossy())?;

@@ -41,7 +41,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (
         db_path = None, *, max_items_in_memory = Items::NotGiven, busy_timeout = 5.0, _clock = None
-    ))]
+    ), text_signature = "(db_path=None, *, max_items_in_memory=100, busy_timeout=5.0, _clock=None)")]
     #[expect(clippy::used_underscore_binding, reason = "private to our tests")]
     fn new(
         py: Python<'_>,
@@ -61,7 +61,14 @@ impl Client {
         Ok(Self { shared })
     }
 
-    /// The value of a key, or `default`.
+    /// Return the value of a key, or `default` on a miss.
+    ///
+    /// `model`: a pydantic model, or any type that pydantic can validate, to return the value as.
+    /// `promote=False` leaves the access counts alone. `version`: another stored version is a
+    /// miss; `None` takes any.
+    ///
+    /// Raises `InvalidKeyError`, `InvalidSettingError`, `StoreBusyError`,
+    /// `StoreUnavailableError`, `CacheClosedError`.
     #[pyo3(signature = (key, model = None, promote = true, default = None, version = None))]
     fn get<'py>(
         &self,
@@ -74,6 +81,7 @@ impl Client {
     ) -> PyResult<Bound<'py, PyAny>> {
         let key = arguments::key(key)?;
         let version = arguments::version(version)?;
+        model.map_or(Ok(()), arguments::model)?;
         let hash = self.shared.cache.hash(key);
         let found = match self.shared.peek(py, hash, key, version, promote) {
             Some(value) => Some(value),
@@ -89,7 +97,16 @@ impl Client {
         }
     }
 
-    /// Stores a value under a key.
+    /// Store a value under a key, in both tiers; committed when it returns.
+    ///
+    /// `time_to_live` and `ttl` are two names of one parameter: seconds, a `timedelta`, or text
+    /// such as `"1h30m"` (whole numbers of d, h, m, s). `None` is the default, one hour;
+    /// `math.inf` is for ever; 0 keeps nothing and removes what is there. `version`: an int >= 1,
+    /// default 1. `tags`: a list, or one string for one tag. `prefer`: the format to try first,
+    /// `"json"`, `"orjson"`, `"msgpack"` or `"cachetronomy"`.
+    ///
+    /// Raises `SerializationError`, `InvalidKeyError`, `InvalidSettingError`, `StoreBusyError`,
+    /// `StoreFullError`, `StoreUnavailableError`, `CacheClosedError`; nothing was changed then.
     #[pyo3(signature = (
         key, value, time_to_live = None, version = None, tags = None, prefer = None, *, ttl = None
     ))]
@@ -109,14 +126,14 @@ impl Client {
         self.shared.put(key, value, &put)
     }
 
-    /// Deletes a key from both tiers; says whether it existed.
+    /// Delete a key from both tiers; return whether it existed.
     fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let key = arguments::key(key)?;
         self.shared.begin()?;
         Ok(self.shared.remove(py, &[key])?.contains(&true))
     }
 
-    /// The values of those keys that are there, read in one transaction.
+    /// Return the values of those keys that are there, read in one transaction.
     fn get_many<'py>(
         &self,
         py: Python<'py>,
@@ -125,7 +142,7 @@ impl Client {
         self.shared.get_many(py, &arguments::keys(keys)?)
     }
 
-    /// Stores every item of a mapping, in one transaction.
+    /// Store every item of a mapping, in one transaction; the other parameters as in `set`.
     #[pyo3(signature = (
         items, time_to_live = None, version = None, tags = None, prefer = None, *, ttl = None
     ))]
@@ -148,7 +165,7 @@ impl Client {
         self.shared.put_many(&items, &put)
     }
 
-    /// Deletes keys from both tiers, in one transaction; returns how many existed.
+    /// Delete keys from both tiers, in one transaction; return how many existed.
     fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let keys = arguments::keys(keys)?;
         let keys: Vec<&str> = keys.iter().map(arguments::key).collect::<PyResult<_>>()?;
@@ -161,7 +178,7 @@ impl Client {
             .count())
     }
 
-    /// Drops a key from memory; the store keeps it.
+    /// Drop a key from memory; the store keeps it.
     fn evict(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = arguments::key(key)?;
         self.shared.begin()?;
@@ -169,14 +186,14 @@ impl Client {
         Ok(())
     }
 
-    /// Drops everything from memory; the store keeps it.
+    /// Drop everything from memory; the store keeps it.
     fn evict_all(&self) -> PyResult<()> {
         self.shared.begin()?;
         drop(self.shared.cache.evict_all());
         Ok(())
     }
 
-    /// Empties both tiers.
+    /// Empty both tiers.
     fn clear_all(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.begin()?;
         self.shared.detached(py, Cache::clear)?;
@@ -193,7 +210,7 @@ impl Client {
         Ok(expired.into_iter().map(text).collect())
     }
 
-    /// Removes entries that have any of the tags or, if `exact_match`, exactly these; returns
+    /// Remove entries that have any of the tags or, if `exact_match`, exactly these; return
     /// their keys.
     #[pyo3(signature = (tags, exact_match = false))]
     fn clear_by_tags(
@@ -211,25 +228,25 @@ impl Client {
         Ok(removed)
     }
 
-    /// Keys of the live entries in the store.
+    /// Return the keys of the live entries in the store.
     fn store_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.shared.begin()?;
         Ok(self.shared.detached(py, Cache::store_keys)?)
     }
 
-    /// Keys of the live entries in memory.
+    /// Return the keys of the live entries in memory.
     fn memory_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.shared.begin()?;
         Ok(self.shared.detached(py, Cache::memory_keys)?)
     }
 
-    /// Keys of the live entries in either tier, each once.
+    /// Return the keys of the live entries in either tier, each once.
     fn all_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         // Memory holds nothing that the store does not.
         self.store_keys(py)
     }
 
-    /// Hits of this process: `[(key, count)]`, hottest first.
+    /// Return the hits of this process: `[(key, count)]`, hottest first.
     #[pyo3(signature = (limit = None))]
     fn memory_stats(&self, limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
         let limit = arguments::limit(limit)?;
@@ -251,8 +268,8 @@ impl Client {
         Ok(rows.filter(readable).map(tuple).collect())
     }
 
-    /// The hottest keys of all processes ever: `[(key, count)]`.
-    #[pyo3(signature = (limit = Some(10)))]
+    /// Return the hottest keys of all processes ever: `[(key, count)]`.
+    #[pyo3(signature = (limit = Some(10)), text_signature = "($self, limit=10)")]
     fn get_hot_keys(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, i64)>> {
         let pair = |row: AccessRow| (row.key, row.count);
         Ok(self
@@ -263,7 +280,11 @@ impl Client {
             .collect())
     }
 
-    /// Counters of this process since it opened the cache, and sizes as they are.
+    /// Return a dict of counters of this process since it opened the cache - `memory_hits`,
+    /// `store_hits`, `misses`, `hit_ratio` (0 to 1), `sets`, `evictions` (a dict by reason),
+    /// `evictions_count`, `expired`, `seconds_saved`, `errors` - and of sizes as they are:
+    /// `memory_keys`, `memory_bytes`, `store_keys`, `store_bytes` (of the file), `total_keys`,
+    /// `hot_keys`, `profile`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.shared.begin()?;
         let stats = self.shared.detached(py, Cache::stats)?;
@@ -291,19 +312,20 @@ impl Client {
         Ok(report)
     }
 
-    /// Writes pending counts and logs to the store.
+    /// Write pending counts and logs to the store.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.begin()?;
         Ok(self.shared.detached(py, Cache::flush_logs)?)
     }
 
-    /// Looks for damage in both tiers and the file; one line for each finding.
+    /// Look for damage in both tiers, the file and every entry; return one line for each finding.
     fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.shared.begin()?;
         Ok(self.shared.detached(py, Cache::check)?)
     }
 
-    /// Writes what is pending and closes the cache. Calling it again does nothing.
+    /// Write what is pending and close the cache. Calling it again does nothing; any other call
+    /// raises `CacheClosedError` from then on.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
         Ok(self.shared.shutdown(py)?)
     }
@@ -323,7 +345,7 @@ impl Client {
         self.shutdown(py)
     }
 
-    /// Makes a function's results cached: `@cache`, or `@cache(ttl=60, tags=["x"])`.
+    /// Cache a function's results: `@cache`, or `@cache(ttl=60, tags=["x"])`.
     #[pyo3(signature = (
         function = None, *, ttl = None, time_to_live = None, tags = None, version = None,
         prefer = None, key_builder = None

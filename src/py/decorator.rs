@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::client::Client;
-use super::error::{CacheClosedError, InvalidKeyError, SerializationError};
+use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError};
 use super::key;
 use super::memo::{Key, Memo};
 use super::sentinel::miss;
@@ -82,7 +82,7 @@ fn wrap<'py>(
             .getattr(name)
             .and_then(|text| text.extract::<String>())
     };
-    let mut name = format!("{}.{}", text("__module__")?, text("__qualname__")?);
+    let mut name = format!("{}.{}", key::module_of(function)?, text("__qualname__")?);
     if is("ismethod")? {
         // Bound before it was decorated: the object is no argument any more, but tells its
         // results from those of others.
@@ -234,18 +234,16 @@ impl CachedFunction {
             compute_us,
             ..self.put.clone()
         };
-        match self.shared().put(key, value, &put) {
-            Err(error) if error.is_instance_of::<SerializationError>(py) => {
-                error.value(py).setattr("value", value)?;
-                Err(error)
-            }
-            Err(error)
-                if error.is_instance_of::<CacheClosedError>(py) && self.shared().has_exited() =>
-            {
-                Ok(())
-            }
-            result => result,
+        let Err(error) = self.shared().put(key, value, &put) else {
+            return Ok(());
+        };
+        if error.is_instance_of::<CacheClosedError>(py) && self.shared().has_exited() {
+            return Ok(());
         }
+        if error.is_instance_of::<CachetronomyError>(py) {
+            error.value(py).setattr("value", value)?;
+        }
+        Err(error)
     }
 }
 

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+pyo3::import_exception!(cachetronomy.exceptions, CachetronomyError);
 pyo3::import_exception!(cachetronomy.exceptions, CacheClosedError);
 pyo3::import_exception!(cachetronomy.exceptions, CorruptEntryError);
 pyo3::import_exception!(cachetronomy.exceptions, CorruptStoreError);

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
@@ -50,6 +51,28 @@ pub(super) fn build<'py>(
     }
     key.push(')');
     shorten(args.py(), key).map(Some)
+}
+
+/// The module of a function, as a key names it. A script's is `__main__` in every program, so
+/// that its file is named too: as in workers that import it under another name.
+pub(super) fn module_of(function: &Bound<'_, PyAny>) -> PyResult<String> {
+    let module: String = function.getattr("__module__")?.extract()?;
+    if module != "__main__" && module != "__mp_main__" {
+        return Ok(module);
+    }
+    let py = function.py();
+    let main = py.import("sys")?.getattr("modules")?.get_item(&module)?;
+    let attribute = |name: &str| Ok::<_, PyErr>(main.getattr_opt(name)?.filter(|it| !it.is_none()));
+    if let Some(spec) = attribute("__spec__")? {
+        return spec.getattr("name")?.extract();
+    }
+    match attribute("__file__")? {
+        Some(file) => {
+            let path = py.import("os.path")?.call_method1("realpath", (file,))?;
+            Ok(format!("__main__[{path}]"))
+        }
+        None => Ok(module),
+    }
 }
 
 /// One value as a key shows it, in brackets; `argument` names it where that cannot be.
@@ -107,7 +130,55 @@ impl Writer<'_> {
             self.write_sorted(open, texts, "}");
             return Ok(());
         }
+        if let Some(fields) = fields(value)? {
+            return self.write_fields(value, &fields, depth);
+        }
+        if value.hasattr(intern!(value.py(), "__array__"))? {
+            return self.write_array(value);
+        }
         self.write_scalar(value)
+    }
+
+    /// A dataclass, pydantic model or named tuple: its repr may leave fields out.
+    fn write_fields(
+        &mut self,
+        value: &Bound<'_, PyAny>,
+        fields: &[String],
+        depth: usize,
+    ) -> PyResult<()> {
+        let kind = value.get_type();
+        let _ = write!(self.out, "<{}.{}", kind.module()?, kind.qualname()?);
+        for field in fields {
+            let _ = write!(self.out, " {field}=");
+            self.write(&value.getattr(field.as_str())?, depth + 1)?;
+        }
+        self.out.push('>');
+        Ok(())
+    }
+
+    /// The repr of an array is shortened and rounded, so a numpy array is told by its bytes. What
+    /// others that can be made into one hold, nobody here can tell.
+    fn write_array(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let kind = value.get_type();
+        if kind.module()?.to_str()?.split('.').next() != Some("numpy") {
+            let reason = format!("is of type {}, whose repr may be shortened", kind.name()?);
+            return Err(self.refuse(&reason));
+        }
+        let numeric: String = value.getattr("dtype")?.getattr("kind")?.extract()?;
+        if !"biufcSUMm".contains(&numeric) {
+            return Err(self.refuse("is a numpy array of objects"));
+        }
+        let bytes = value.call_method0("tobytes")?.cast_into::<PyBytes>()?;
+        let _ = write!(
+            self.out,
+            "<{}.{} {} {} {}>",
+            kind.module()?,
+            kind.qualname()?,
+            value.getattr("dtype")?.getattr("str")?,
+            value.getattr("shape")?.repr()?,
+            digest(value.py(), bytes.as_bytes())?
+        );
+        Ok(())
     }
 
     fn write_named(&mut self, named: &[(String, Bound<'_, PyAny>)]) -> PyResult<()> {
@@ -169,7 +240,7 @@ impl Writer<'_> {
         }
         let kind = value.get_type();
         if is_an_address(repr) {
-            let reason = format!("is a {} whose repr is only an address", kind.name()?);
+            let reason = format!("is of type {}, whose repr is only an address", kind.name()?);
             return Err(self.refuse(&reason));
         }
         // The type in front: two types may print alike.
@@ -185,6 +256,29 @@ impl Writer<'_> {
             self.argument
         ))
     }
+}
+
+/// The names of all fields, where a type declares them.
+fn fields(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    let (py, kind) = (value.py(), value.get_type());
+    for declaration in [
+        intern!(py, "__dataclass_fields__"),
+        intern!(py, "__pydantic_fields__"),
+    ] {
+        if let Some(fields) = kind.getattr_opt(declaration)? {
+            return fields
+                .try_iter()?
+                .map(|name| name?.extract())
+                .collect::<PyResult<_>>()
+                .map(Some);
+        }
+    }
+    if value.is_instance_of::<PyTuple>()
+        && let Some(fields) = kind.getattr_opt(intern!(py, "_fields"))?
+    {
+        return fields.extract().map(Some);
+    }
+    Ok(None)
 }
 
 /// Types whose repr alone tells value and type.
@@ -206,24 +300,23 @@ fn is_an_address(repr: &str) -> bool {
     })
 }
 
+/// 128 bits, in hexadecimal. Not one of our fast hashes: whoever chooses arguments must not be
+/// able to choose a collision with somebody else's key.
+fn digest(py: Python<'_>, bytes: &[u8]) -> PyResult<String> {
+    let options = PyDict::new(py);
+    options.set_item("digest_size", 16)?;
+    py.import("hashlib")?
+        .call_method("blake2b", (PyBytes::new(py, bytes),), Some(&options))?
+        .call_method0("hexdigest")?
+        .extract()
+}
+
 /// A key of any length as one of at most 512 bytes.
 pub(super) fn shorten(py: Python<'_>, key: String) -> PyResult<String> {
     if key.len() <= MAX_KEY_BYTES {
         return Ok(key);
     }
-    // Not one of our fast hashes: whoever chooses arguments must not be able to choose a
-    // collision with somebody else's key.
-    let options = PyDict::new(py);
-    options.set_item("digest_size", 16)?;
-    let digest = py
-        .import("hashlib")?
-        .call_method(
-            "blake2b",
-            (PyBytes::new(py, key.as_bytes()),),
-            Some(&options),
-        )?
-        .call_method0("hexdigest")?
-        .extract::<String>()?;
+    let digest = digest(py, key.as_bytes())?;
     let mut end = MAX_KEY_BYTES - digest.len() - 1;
     while !key.is_char_boundary(end) {
         end -= 1;

@@ -229,6 +229,23 @@ pub(super) fn keys(connection: &Connection, now: Timestamp) -> rusqlite::Result<
         .collect()
 }
 
+/// What is wrong with entries, one line for each that nobody can read.
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached(
+            "SELECT data, fmt, expire_at, version, compute_us, checksum, key FROM cache",
+        )?
+        .query_map([], |row| {
+            let Some(key) = text(row.get_ref(6)?) else {
+                return Ok(Some(String::from("an entry has a key that is no text")));
+            };
+            let finding = |reason| format!("the entry {key:?} cannot be read: {reason}");
+            Ok(decode(&key, row).err().map(finding))
+        })?
+        .filter_map(rusqlite::Result::transpose)
+        .collect()
+}
+
 /// How many live entries there are.
 pub(super) fn count(connection: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
     connection

@@ -171,6 +171,7 @@ impl Store for SqliteStore {
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
+        let entries = self.read_patiently(entries::check)?;
         let orphans: i64 = self.read_patiently(|connection| {
             connection.query_row(
                 "SELECT count(*) FROM cache_tag WHERE key NOT IN (SELECT key FROM cache)",
@@ -179,11 +180,8 @@ impl Store for SqliteStore {
             )
         })?;
         let orphans = (orphans > 0).then(|| format!("{orphans} tags belong to no entry"));
-        Ok(findings
-            .into_iter()
-            .filter(|line| line != "ok")
-            .chain(orphans)
-            .collect())
+        let findings = findings.into_iter().filter(|line| line != "ok");
+        Ok(findings.chain(entries).chain(orphans).collect())
     }
 
     fn suspend(&self) -> Result<()> {
