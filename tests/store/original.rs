@@ -158,7 +158,7 @@ fn strangers_writes_keep_the_index_of_tags_right() {
         ),
         (
             "INSERT INTO cache(key, data, expire_at, tags, saved_by_profile)
-             VALUES ('n', '3', '2999-01-01', '[\"z\"]', 'p')
+             VALUES ('n', '3', '2999-01-01T00:00:00', '[\"z\"]', 'p')
              ON CONFLICT(key) DO UPDATE SET data = excluded.data, tags = excluded.tags",
             &[("z", "n")],
         ),
@@ -166,7 +166,7 @@ fn strangers_writes_keep_the_index_of_tags_right() {
         ("DELETE FROM cache WHERE key = 'n'", &[]),
         (
             "INSERT INTO cache(key, data, expire_at, tags, saved_by_profile)
-             VALUES ('x', '3', '2999-01-01', '[\"t\", \"t\"]', 'p')",
+             VALUES ('x', '3', '2999-01-01T00:00:00', '[\"t\", \"t\"]', 'p')",
             &[("t", "x")],
         ),
     ];
