@@ -1,5 +1,6 @@
 //! The settings of one cache, and the only place that checks them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,6 +115,7 @@ pub fn check_version(version: i64) -> Result<i64> {
 
 /// Tags as given: none may be empty; each is kept once, in the order of its first mention.
 pub fn check_tags(tags: Vec<String>) -> Result<Vec<String>> {
+    let mut seen = HashSet::new();
     let mut unique: Vec<String> = Vec::with_capacity(tags.len());
     for tag in tags {
         if tag.is_empty() {
@@ -122,7 +124,7 @@ pub fn check_tags(tags: Vec<String>) -> Result<Vec<String>> {
                 reason: String::from("a tag is empty; give non-empty text"),
             });
         }
-        if !unique.contains(&tag) {
+        if seen.insert(tag.clone()) {
             unique.push(tag);
         }
     }

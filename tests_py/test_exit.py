@@ -280,3 +280,29 @@ def test_importing_alone_starts_nothing_and_writes_nothing(
     )
     assert run_python(code).stdout == "False False\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["set('last', 1)", "get('last')"])
+def test_an_object_finalized_after_the_exit_hook_gets_an_exception_and_no_abort(
+    tmp_path: Path, call: str
+) -> None:
+    program = f"""
+class Session:
+    def __init__(self, cache):
+        self.cache = cache
+    def __del__(self):
+        try:
+            self.cache.{call}
+        except Exception as error:
+            os.write(1, type(error).__name__.encode())
+session = Session(Cachetronaut(sys.argv[1]))
+session.itself = session
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", "import os\n" + PRELUDE + program, str(tmp_path / "a.db")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "CacheClosedError", "")

@@ -144,3 +144,9 @@ def test_a_default_in_the_place_of_the_model_is_refused(cache: Cachetronaut) -> 
         cache.set("there", 1)
         with pytest.raises(ValueError, match="default="):
             cache.get(key, "a default")
+
+
+def test_lambdas_are_told_apart_by_their_code(cache: Cachetronaut) -> None:
+    double, triple = cache(lambda x: x * 2), cache(lambda x: x * 3)
+    assert [double(5), triple(5)] == [10, 15]
+    assert double.key_for(5) == cache(double.__wrapped__).key_for(5)

@@ -74,7 +74,10 @@ impl<V> Cache<V> {
     /// Hits of all processes ever, hottest first.
     pub fn store_stats(&self, limit: Option<usize>) -> Result<Vec<AccessRow>> {
         self.check_open()?;
-        self.flush_logs()?;
+        // What cannot be written now - the disk is full - is missing from the answer, no more.
+        if self.flush_logs().is_err() {
+            self.count_error();
+        }
         self.store.access_log(limit)
     }
 

@@ -102,13 +102,13 @@ impl<V> Cache<V> {
         }
     }
 
-    /// Writes what is pending and closes the store. Returns the values that memory held, whatever
-    /// else failed; a second call does nothing.
+    /// Writes what is pending and closes the store; counts of hits that cannot be written any more
+    /// are not worth an error. Returns the values that memory held; a second call does nothing.
     pub fn close(&self) -> (Vec<V>, Result<()>) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return (Vec::new(), Ok(()));
         }
-        let flushed = self.flush_logs();
+        drop(self.flush_logs());
         // In this order: see `store::sqlite::wal_index`.
         self.store.stop_proving();
         self.memory.close();
@@ -116,7 +116,7 @@ impl<V> Cache<V> {
         let closed = self.store.close();
         let mut values: Vec<V> = removed.into_iter().map(|removed| removed.value).collect();
         values.append(&mut self.graveyard.lock());
-        (values, flushed.and(closed))
+        (values, closed)
     }
 
     /// Writes the counts of hits and the record of evictions to the store. What cannot be written

@@ -83,6 +83,9 @@ fn wrap<'py>(
             .and_then(|text| text.extract::<String>())
     };
     let mut name = format!("{}.{}", key::module_of(function)?, text("__qualname__")?);
+    if name.ends_with("<lambda>") {
+        name.push_str(&key::code_of(function)?);
+    }
     if is("ismethod")? {
         // Bound before it was decorated: the object is no argument any more, but tells its
         // results from those of others.

@@ -1,5 +1,6 @@
 //! The one map from the core's errors to the exceptions of `cachetronomy.exceptions`.
 
+use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -14,6 +15,21 @@ pyo3::import_exception!(cachetronomy.exceptions, SerializationError);
 pyo3::import_exception!(cachetronomy.exceptions, StoreBusyError);
 pyo3::import_exception!(cachetronomy.exceptions, StoreFullError);
 pyo3::import_exception!(cachetronomy.exceptions, StoreUnavailableError);
+
+/// Looks every class up while the interpreter can still import: an error may have to be raised
+/// when it is about to end, from an object's `__del__`.
+pub(super) fn resolve(py: Python<'_>) {
+    CachetronomyError::type_object(py);
+    CacheClosedError::type_object(py);
+    CorruptEntryError::type_object(py);
+    CorruptStoreError::type_object(py);
+    InvalidKeyError::type_object(py);
+    InvalidSettingError::type_object(py);
+    SerializationError::type_object(py);
+    StoreBusyError::type_object(py);
+    StoreFullError::type_object(py);
+    StoreUnavailableError::type_object(py);
+}
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {

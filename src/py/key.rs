@@ -75,6 +75,18 @@ pub(super) fn module_of(function: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
+/// What tells a lambda from others, as its name does not: its code.
+pub(super) fn code_of(function: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = function.py();
+    let code = py
+        .import("marshal")?
+        .call_method1("dumps", (function.getattr("__code__")?,))?;
+    Ok(format!(
+        "#{}",
+        digest(py, code.cast_into::<PyBytes>()?.as_bytes())?
+    ))
+}
+
 /// One value as a key shows it, in brackets; `argument` names it where that cannot be.
 pub(super) fn text_of(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     let mut text = String::from("[");

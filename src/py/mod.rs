@@ -38,6 +38,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::error::resolve(module.py());
         module.add("MISS", super::sentinel::miss(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

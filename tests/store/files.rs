@@ -253,3 +253,22 @@ fn a_layout_number_that_is_none_does_not_pass_for_a_complete_file() {
         }
     }
 }
+
+#[test]
+fn a_file_that_needs_a_feature_unknown_here_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    open(&path).close().unwrap();
+    let change = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    change("UPDATE cachetronomy_meta SET value = 'zstd' WHERE name = 'features'");
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open(&settings(&path)).unwrap_err();
+    assert!(
+        matches!(refused, Error::StoreUnavailable { .. }),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("zstd"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    change("UPDATE cachetronomy_meta SET value = '' WHERE name = 'features'");
+    open(&path).close().unwrap();
+}

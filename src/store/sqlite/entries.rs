@@ -156,7 +156,8 @@ pub(super) fn tagged(
                 "SELECT cache.key, cache.tags FROM cache_tag JOIN cache ON cache.key = cache_tag.key
                  WHERE cache_tag.tag = ?1",
             )?
-            .query_map([tag], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([tag], |row| Ok(text(row.get_ref(0)?).zip(text(row.get_ref(1)?))))?
+            .filter_map(rusqlite::Result::transpose)
             .collect()
     };
     if exact {
@@ -164,7 +165,10 @@ pub(super) fn tagged(
             Some(tag) => with_tag(tag)?,
             None => connection
                 .prepare_cached("SELECT key, tags FROM cache WHERE tags = '[]'")?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map([], |row| {
+                    Ok(text(row.get_ref(0)?).zip(text(row.get_ref(1)?)))
+                })?
+                .filter_map(rusqlite::Result::transpose)
                 .collect::<rusqlite::Result<_>>()?,
         };
         let mut wanted = tags.to_vec();

@@ -128,14 +128,14 @@ pub(super) fn examine(opener: &Opener, connection: &Connection) -> Result<()> {
 pub(super) fn prepare(opener: &Opener, connection: &Connection) -> Result<()> {
     let found = opener.retry_while_busy(|| inspect(connection))?;
     refuse(opener, &found)?;
-    if found.layout == Layout::Number(SCHEMA) {
+    if found.is_complete() {
         return Ok(());
     }
     opener.retry_while_busy(|| {
         let transaction = begin(connection)?;
         // Another process may have done it while we waited for the lock.
         let found = inspect(connection)?;
-        if found.is_ours_or_empty() && found.layout.is_older() {
+        if found.can_be_used() && !found.is_complete() {
             create(connection, &found)?;
         }
         transaction.commit()
@@ -152,21 +152,31 @@ enum Layout {
     Unreadable,
 }
 
-impl Layout {
-    fn is_older(&self) -> bool {
-        matches!(self, Self::None | Self::Number(..SCHEMA))
-    }
-}
-
 struct Found {
     /// Tables, indexes, views and triggers.
     objects: i64,
     /// Of the table `cache`.
     columns: Vec<String>,
     layout: Layout,
+    /// Names of what a reader must know beyond the layout.
+    features: String,
 }
 
 impl Found {
+    fn is_complete(&self) -> bool {
+        let has = |column: &str| {
+            self.columns
+                .iter()
+                .any(|existing| existing == name_of(column))
+        };
+        self.layout == Layout::Number(SCHEMA) && COLUMNS.into_iter().all(has)
+    }
+
+    fn can_be_used(&self) -> bool {
+        let known = matches!(self.layout, Layout::None | Layout::Number(..=SCHEMA));
+        known && self.features.is_empty() && self.is_ours_or_empty()
+    }
+
     fn is_ours_or_empty(&self) -> bool {
         let has = |name: &str| self.columns.iter().any(|column| column == name);
         self.objects == 0 || REQUIRED.into_iter().all(has)
@@ -183,37 +193,44 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
     let meta = count(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'cachetronomy_meta'",
     )?;
-    let layout = if meta == 0 {
-        Layout::None
+    let (layout, features) = if meta == 0 {
+        (Layout::None, String::new())
     } else {
-        read_layout(connection)?
+        read_meta(connection)?
     };
     Ok(Found {
         objects,
         columns,
         layout,
+        features,
     })
 }
 
-fn read_layout(connection: &Connection) -> rusqlite::Result<Layout> {
-    let value = connection
-        .query_row(
-            "SELECT value FROM cachetronomy_meta WHERE name = 'schema'",
-            [],
-            |row| {
-                Ok(row
-                    .get_ref(0)?
-                    .as_str()
-                    .ok()
-                    .and_then(|text| text.parse().ok()))
-            },
-        )
-        .optional()?;
-    Ok(match value {
+fn read_meta(connection: &Connection) -> rusqlite::Result<(Layout, String)> {
+    let read = |name: &str| {
+        connection
+            .query_row(
+                "SELECT value FROM cachetronomy_meta WHERE name = ?1",
+                [name],
+                |row| {
+                    Ok(row
+                        .get_ref(0)?
+                        .as_str()
+                        .map_or_else(|_| String::from("?"), String::from))
+                },
+            )
+            .optional()
+    };
+    let layout = match read("schema")? {
         None => Layout::None,
-        Some(Some(number)) => Layout::Number(number),
-        Some(None) => Layout::Unreadable,
-    })
+        Some(text) => text.parse().map_or(Layout::Unreadable, Layout::Number),
+    };
+    Ok((layout, read("features")?.unwrap_or_default()))
+}
+
+/// The name in a column's definition.
+fn name_of(definition: &str) -> &str {
+    definition.split(' ').next().unwrap_or(definition)
 }
 
 fn corrupt(opener: &Opener, reason: &str) -> Error {
@@ -232,6 +249,14 @@ fn refuse(opener: &Opener, found: &Found) -> Result<()> {
                  upgrade cachetronomy or give another db_path"
             ),
         }),
+        _ if !found.features.is_empty() => Err(Error::StoreUnavailable {
+            path: opener.name.clone(),
+            reason: format!(
+                "the file needs {:?}, which this version does not know; upgrade cachetronomy or \
+                 give another db_path",
+                found.features
+            ),
+        }),
         Layout::Unreadable => Err(corrupt(opener, "the number of its layout is not a number")),
         _ if found.is_ours_or_empty() => Ok(()),
         _ => Err(corrupt(
@@ -244,7 +269,7 @@ fn refuse(opener: &Opener, found: &Found) -> Result<()> {
 fn create(connection: &Connection, found: &Found) -> rusqlite::Result<()> {
     connection.execute_batch(ORIGINAL)?;
     for column in COLUMNS {
-        let name = column.split(' ').next().unwrap_or(column);
+        let name = name_of(column);
         if !found.columns.iter().any(|existing| existing == name) {
             connection.execute_batch(&format!("ALTER TABLE cache ADD COLUMN {column}"))?;
         }
