@@ -78,8 +78,8 @@ fmt: $(INSTALLED) ## Format all code, and fix the lints that can fix themselves
 bench: $(BUILT) ## Measure against the peers
 	$(PY) benches/bench.py
 
-soak: ## Run the stress and crash harnesses of the core for ten minutes
-	CACHETRONOMY_FRESHNESS_SECONDS=300 CACHETRONOMY_CRASH_ROUNDS=500 CACHETRONOMY_MODEL_CASES=5000 \
+soak: ## Run the stress and crash harnesses of the core for some ten minutes
+	CACHETRONOMY_FRESHNESS_SECONDS=120 CACHETRONOMY_CRASH_ROUNDS=200 CACHETRONOMY_MODEL_CASES=2000 \
 	  cargo test --locked --test freshness --test crash --test model -- --nocapture
 
 clean: ## Remove everything that is built or cached
