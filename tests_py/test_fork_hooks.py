@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -88,15 +90,20 @@ POOL = """
 
 def run(script: str, *arguments: str, timeout: float, **env: str) -> str:
     """Run a script in a process of its own; what it printed."""
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments],
         env=os.environ | env,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return f"{done.stdout}{done.stderr}"
+        start_new_session=True,
+    ) as process:
+        try:
+            return process.communicate(timeout=timeout)[0]
+        finally:
+            # A child that hangs, as the control's does, must not outlive the test.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_forks_while_threads_are_inside_our_calls_lose_nothing(tmp_path: Path) -> None:
