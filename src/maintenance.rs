@@ -48,12 +48,15 @@ impl Maintenance {
 
     /// Stops the thread for good and waits for it: at most for the pass that it is in.
     pub fn stop(&self) {
-        self.pause();
-        *self.signal.stop.lock() = true;
+        self.halt(true);
     }
 
     /// Stops the thread as [`Maintenance::stop`] does; `start` may start another.
     pub fn pause(&self) {
+        self.halt(false);
+    }
+
+    fn halt(&self, for_good: bool) {
         *self.signal.stop.lock() = true;
         self.signal.changed.notify_all();
         let thread = self.thread.lock().take();
@@ -61,7 +64,7 @@ impl Maintenance {
             // It has no panics to report but bugs, and those it has printed.
             drop(thread.join());
         }
-        *self.signal.stop.lock() = false;
+        *self.signal.stop.lock() = for_good;
     }
 }
 
