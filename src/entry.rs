@@ -1,5 +1,8 @@
 //! What the tiers exchange: rows, entries to be written, log records, reasons of eviction.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::time::Timestamp;
 
 /// The metadata that belongs to an entry in either tier.
@@ -24,6 +27,63 @@ pub struct Row {
     pub meta: EntryMeta,
 }
 
+/// One row with everything that is stored beside the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullRow {
+    /// Its key.
+    pub key: String,
+    /// The value and what judges it.
+    pub row: Row,
+    /// Its tags, in their stored order.
+    pub tags: Vec<String>,
+    /// The profile that was active when it was written.
+    pub profile: String,
+}
+
+/// Rows of a table, and what of it cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// The readable rows.
+    pub rows: Vec<T>,
+    /// The others: one damaged row hides no other.
+    pub damaged: Vec<Damage>,
+}
+
+/// A row that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Damage {
+    /// Its table.
+    pub table: &'static str,
+    /// Its key, as far as it is one.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A value of a row of an arbitrary query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// NULL.
+    Null,
+    /// INTEGER.
+    Integer(i64),
+    /// REAL.
+    Real(f64),
+    /// TEXT.
+    Text(String),
+    /// BLOB.
+    Blob(Vec<u8>),
+}
+
+/// The result of an arbitrary query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Names of the columns, and rows.
+    Rows(Vec<String>, Vec<Vec<Cell>>),
+    /// How many rows a statement without columns changed.
+    Changed(usize),
+}
+
 /// An entry to be written.
 #[derive(Debug, Clone)]
 pub struct NewEntry<'a> {
@@ -37,6 +97,8 @@ pub struct NewEntry<'a> {
     pub meta: EntryMeta,
     /// Its tags, each once.
     pub tags: &'a [String],
+    /// The profile that is active.
+    pub profile: &'a str,
 }
 
 /// An entry that a sweep removed.
@@ -66,8 +128,8 @@ pub struct AccessRow {
     pub key: String,
     /// Hits of all processes, ever.
     pub count: i64,
-    /// The text of the file.
-    pub last_accessed: String,
+    /// The latest of them.
+    pub last_accessed: Timestamp,
     /// The profile that was active then.
     pub profile: String,
 }
@@ -79,10 +141,29 @@ pub struct EvictionRecord {
     pub key: String,
     /// When.
     pub evicted_at: Timestamp,
-    /// Why.
-    pub reason: EvictionReason,
+    /// Why: the text of an [`EvictionReason`], or a caller's own.
+    pub reason: Cow<'static, str>,
     /// Hits of the key in this process until then.
     pub access_count: u64,
+    /// The profile that was active.
+    pub profile: Arc<str>,
+}
+
+/// A row of the eviction log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictionRow {
+    /// Its number.
+    pub id: i64,
+    /// The key that left.
+    pub key: String,
+    /// When.
+    pub evicted_at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Hits of the key until then.
+    pub access_count: i64,
+    /// The profile that was active then.
+    pub profile: String,
 }
 
 /// Why an entry left a tier. The texts are those of the database file.
@@ -90,6 +171,8 @@ pub struct EvictionRecord {
 pub enum EvictionReason {
     /// Its time to live ended.
     Time,
+    /// The machine or the container ran short of memory.
+    Pressure,
     /// The memory tier was full.
     Capacity,
     /// `evict(key)`.
@@ -100,28 +183,34 @@ pub enum EvictionReason {
     User,
     /// `clear_by_tags(...)`.
     Tag,
+    /// `clear_by_profile(...)`.
+    Profile,
 }
 
 impl EvictionReason {
     /// Every reason, in the order of the declaration: `self as usize` is its index.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Time,
+        Self::Pressure,
         Self::Capacity,
         Self::ManualKey,
         Self::ManualAll,
         Self::User,
         Self::Tag,
+        Self::Profile,
     ];
 
     /// The text of the `reason` column.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Time => "time_eviction",
+            Self::Pressure => "memory_eviction",
             Self::Capacity => "capacity_eviction",
             Self::ManualKey => "manual_eviction_clear_key",
             Self::ManualAll => "manual_eviction_clear_full_cache",
             Self::User => "user_eviction",
             Self::Tag => "tag_invalidation",
+            Self::Profile => "profile_invalidation",
         }
     }
 }

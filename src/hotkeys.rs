@@ -53,12 +53,31 @@ impl HotKeys {
         self.counts.lock().get(key).map_or(0, |count| count.total)
     }
 
+    /// Hits of many keys in this process, in the order of the keys.
+    pub fn totals<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<u64> {
+        let counts = self.counts.lock();
+        keys.map(|key| counts.get(key).map_or(0, |count| count.total))
+            .collect()
+    }
+
+    /// Forgets the hits of a key in this process; what waits for a flush is still flushed.
+    pub fn forget(&self, key: &str) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(key) {
+            count.total = 0;
+            if count.pending == 0 {
+                counts.remove(key);
+            }
+        }
+    }
+
     /// The hottest keys of this process, hottest first, equal counts in the order of the keys.
     pub fn hottest(&self, limit: Option<usize>) -> Vec<(String, u64)> {
         let counts = self.counts.lock();
         let mut all: Vec<_> = counts
             .iter()
             .map(|(key, count)| (String::from(&**key), count.total))
+            .filter(|(_, total)| *total > 0)
             .collect();
         drop(counts);
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

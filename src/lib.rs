@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | [`error`], [`time`] | the error enum; timestamps, times to live, a clock tests can turn |
 //! | 1 | [`entry`], [`settings`], [`codec`], [`freshness`] | what the tiers exchange; checked settings; JSON and MessagePack; proof that nobody changed a key |
-//! | 2 | [`memory`], [`hotkeys`], [`store`] | the two tiers and the access counts |
+//! | 2 | [`memory`], [`hotkeys`], [`pressure`], [`store`] | the two tiers, the access counts, the free RAM |
 //! | 3 | [`cache`] | the only place that knows both tiers |
 //! | 4 | [`maintenance`] | one background thread |
 //! | 5 | `py` | the only place that knows Python (feature `python`) |
@@ -29,6 +29,7 @@ pub mod freshness;
 pub mod hotkeys;
 pub mod maintenance;
 pub mod memory;
+pub mod pressure;
 #[cfg(feature = "python")]
 mod py;
 pub mod settings;

@@ -1,6 +1,8 @@
-//! The one background thread of a cache: sweeps, log flushes, checkpoints.
+//! The one background thread of a cache: sweeps, eviction under memory pressure, log flushes,
+//! checkpoints.
 //!
-//! It knows nothing of Python and never waits for it, so that it can be joined at any moment.
+//! A pass may run the destructors of values that it removes, so whoever joins the thread must hold
+//! nothing that they could wait for - the interpreter, above all.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,8 +13,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 
-/// Logs are at most this far behind.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Logs are at most this far behind, and no interval of a profile is shorter.
+const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Signal {
@@ -60,7 +62,10 @@ impl Maintenance {
         *self.signal.stop.lock() = true;
         self.signal.changed.notify_all();
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        // A destructor that this very thread runs may close the cache; the loop then ends after it.
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
             // It has no panics to report but bugs, and those it has printed.
             drop(thread.join());
         }
@@ -69,22 +74,38 @@ impl Maintenance {
 }
 
 fn run<V>(signal: &Signal, cache: &Cache<V>) {
-    let interval = cache.settings().ttl_cleanup_interval;
-    let mut swept = Instant::now();
+    let (mut swept, mut relieved) = (Instant::now(), Instant::now());
     let mut stop = signal.stop.lock();
     while !*stop {
-        signal.changed.wait_for(&mut stop, FLUSH_INTERVAL);
+        signal.changed.wait_for(&mut stop, TICK);
         if *stop {
             return;
         }
         parking_lot::MutexGuard::unlocked(&mut stop, || {
-            if !interval.is_zero() && swept.elapsed() >= interval {
-                swept = Instant::now();
+            // Asked for anew in each pass: another profile may have been switched to.
+            let active = cache.active();
+            let profile = &active.profile;
+            if profile.ttl_cleanup_interval > 0 && is_due(&mut swept, profile.ttl_cleanup_interval)
+            {
                 count_failure(cache, &cache.sweep());
+            }
+            if profile.memory_based_eviction
+                && is_due(&mut relieved, profile.memory_cleanup_interval)
+            {
+                cache.relieve(profile.free_memory_target);
             }
             count_failure(cache, &cache.maintain());
         });
     }
+}
+
+/// Whether so many seconds have passed since `last`, which then is now.
+fn is_due(last: &mut Instant, seconds: u64) -> bool {
+    let due = last.elapsed() >= Duration::from_secs(seconds);
+    if due {
+        *last = Instant::now();
+    }
+    due
 }
 
 /// Nobody waits for the result of a pass; the next one tries again.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cachetronomy::cache::Cache;
+use cachetronomy::cache::{Cache, Surroundings};
 use cachetronomy::settings::{Location, Settings};
-use cachetronomy::time::{Clock, Ttl};
+use cachetronomy::time::Ttl;
 
 const PART: &str = "CACHETRONOMY_TEST_PART";
 const FILE: &str = "CACHETRONOMY_TEST_FILE";
@@ -31,14 +31,15 @@ fn open(path: &Path) -> Cache<()> {
         location,
         ..Settings::default()
     };
-    Cache::open(settings, Clock::System, 2).unwrap()
+    Cache::open(settings, Surroundings::default()).unwrap()
 }
 
 fn write(cache: &Cache<()>, key: &str, value: u64) {
     // Long enough for a value to spill over the end of a page now and then.
     let data = value.to_string().repeat(40).into_bytes();
-    let draft = cache.draft(data, "json", Some(Ttl::Never), 1, 0);
-    let commit = cache.store(&[(key, &draft)], &["t".to_owned()]).unwrap();
+    let part = cache.begin_write(Some(Ttl::Never), Some(&["t".to_owned()]));
+    let draft = cache.draft(data, "json", &part, 1, 0);
+    let commit = cache.store(&[(key, &draft)]).unwrap();
     drop(cache.keep(key, (), &draft, commit));
 }
 
@@ -180,7 +181,7 @@ fn kill_writers(path: &Path, part: &str, round: u64, dice: &mut Dice) -> (usize,
             broken.push(format!("{thread} at {number}"));
         }
     }
-    assert_eq!(cache.check().unwrap(), [""; 0], "after round {round}");
+    assert_eq!(cache.check(false).unwrap(), [""; 0], "after round {round}");
     write(&cache, "afterwards", round);
     cache.close().1.unwrap();
     (promised.len(), broken)
@@ -259,7 +260,7 @@ fn many_processes_can_make_the_same_file_at_once() {
             PROCESSES * THREADS,
             "{failures:?}"
         );
-        assert_eq!(cache.check().unwrap(), [""; 0]);
+        assert_eq!(cache.check(false).unwrap(), [""; 0]);
         cache.close().1.unwrap();
         let file = rusqlite::Connection::open(&path).unwrap();
         let made: (i64, String) = file

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cachetronomy::cache::{Arrival, Cache, Lookup};
+use cachetronomy::cache::{Arrival, Cache, Lookup, Surroundings};
 use cachetronomy::settings::{Location, Settings};
 use cachetronomy::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
@@ -114,7 +114,7 @@ impl World {
     fn new(location: Location, capacity: Option<usize>, caches: usize) -> Self {
         let settings = Settings {
             location,
-            max_items_in_memory: capacity,
+            max_items_in_memory: Some(capacity),
             ..Settings::default()
         };
         let hands = ManualClock::new(Timestamp(START));
@@ -135,7 +135,12 @@ impl World {
     }
 
     fn open(&self) -> Cache<u64> {
-        Cache::open(self.settings.clone(), Clock::Manual(self.hands.clone()), 2).unwrap()
+        let surroundings = Surroundings {
+            clock: Clock::Manual(self.hands.clone()),
+            parallelism: 2,
+            ..Surroundings::default()
+        };
+        Cache::open(self.settings.clone(), surroundings).unwrap()
     }
 
     fn live(&self, key: &str) -> Option<&Known> {
@@ -155,15 +160,16 @@ impl World {
     fn set(&mut self, who: usize, keys: &[usize], ttl: Option<i64>, bits: u8, version: i64) {
         let (ttl, tags) = (ttl.map_or(Ttl::Never, Ttl::Micros), tags_of(bits));
         let cache = &self.caches[who];
+        let part = cache.begin_write(Some(ttl), Some(&tags));
         let mut drafts = Vec::new();
         for key in keys {
             self.written += 1;
             let bytes = self.written.to_string().into_bytes();
-            let draft = cache.draft(bytes, "json", Some(ttl), version, 1);
+            let draft = cache.draft(bytes, "json", &part, version, 1);
             drafts.push((KEYS[*key], self.written, draft));
         }
         let borrowed: Vec<_> = drafts.iter().map(|(key, _, draft)| (*key, draft)).collect();
-        let commit = cache.store(&borrowed, &tags).unwrap();
+        let commit = cache.store(&borrowed).unwrap();
         for (key, value, draft) in &drafts {
             drop(cache.keep(key, *value, draft, commit));
             let expire_at = Timestamp(self.now).after(ttl);
@@ -331,7 +337,11 @@ impl World {
                 assert!(live.contains(&key), "{key:?} is in memory alone");
             }
             let stats = cache.stats().unwrap();
-            let capacity = self.settings.max_items_in_memory.unwrap_or(KEYS.len());
+            let capacity = self
+                .settings
+                .max_items_in_memory
+                .flatten()
+                .unwrap_or(KEYS.len());
             assert!(stats.memory_keys <= capacity, "{stats:?}");
         }
     }
@@ -348,7 +358,7 @@ impl World {
                     [expected; 2]
                 );
             }
-            assert_eq!(self.caches[who].check().unwrap(), [""; 0]);
+            assert_eq!(self.caches[who].check(false).unwrap(), [""; 0]);
             assert_eq!(self.caches[who].stats().unwrap().errors, 0);
         }
         for cache in &self.caches {

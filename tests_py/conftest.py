@@ -29,7 +29,17 @@ def short_id(value: object) -> str:
 
 def environment() -> dict[str, str]:
     """Take nobody's settings into a child process."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CACHE_")}
+    return {
+        name: value for name, value in os.environ.items() if not name.upper().startswith("CACHE_")
+    }
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take nobody's settings into the clients of this process either."""
+    for name in list(os.environ):
+        if name.upper().startswith("CACHE_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -259,7 +259,7 @@ def test_hot_keys_are_the_ten_hottest_of_the_store(anywhere: Cachetronaut) -> No
     assert stats["hot_keys"] == anywhere.get_hot_keys()
 
 
-def test_a_damaged_entry_is_a_miss_and_an_error(
+def test_a_damaged_entry_is_a_miss_each_time_and_an_error_once(
     cache: Cachetronaut, db_path: Path, query: Callable[..., Any]
 ) -> None:
     cache.set_many({"bad": 1, "good": 2})
@@ -267,7 +267,7 @@ def test_a_damaged_entry_is_a_miss_and_an_error(
     assert cache.get("bad", default="default") == "default"
     assert cache.get_many(["bad", "good"]) == {"good": 2}
     stats = cache.stats()
-    assert (stats["errors"], stats["misses"]) == (2, 2)
+    assert (stats["errors"], stats["misses"]) == (1, 2)
     cache.set("bad", 3)
     assert cache.get("bad") == 3
 

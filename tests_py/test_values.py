@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -542,11 +541,6 @@ class Point(collections.namedtuple("Point", "x y")):
     pass
 
 
-@dataclasses.dataclass
-class Data:
-    x: int = 1
-
-
 class Zone(dt.tzinfo):
     pass
 
@@ -556,7 +550,6 @@ REFUSED = [
     (Colour.RED, "int"),
     (Text("x"), "str"),
     (Point(1, 2), "tuple"),
-    (Data(), "Data"),
     (collections.OrderedDict(a=1), "dict"),
     (collections.defaultdict(list), "dict"),
     (collections.Counter("a"), "dict"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cachetronomy._core import MISS, __version__
 from cachetronomy.client import Cachetronaut
 from cachetronomy.exceptions import (
@@ -17,18 +19,43 @@ from cachetronomy.exceptions import (
     StoreUnavailableError,
 )
 
+if TYPE_CHECKING:
+    from cachetronomy.profiles import Profile
+    from cachetronomy.settings import CacheSettings
+
 __all__ = [
     "MISS",
     "CacheClosedError",
+    "CacheSettings",
     "Cachetronaut",
     "CachetronomyError",
     "CorruptEntryError",
     "CorruptStoreError",
     "InvalidKeyError",
     "InvalidSettingError",
+    "Profile",
     "SerializationError",
     "StoreBusyError",
     "StoreFullError",
     "StoreUnavailableError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs pydantic when it is asked for: most programs never do."""
+    if name == "Profile":
+        from cachetronomy.profiles import Profile  # noqa: PLC0415
+
+        return globals().setdefault(name, Profile)
+    if name == "CacheSettings":
+        from cachetronomy.settings import CacheSettings  # noqa: PLC0415
+
+        return globals().setdefault(name, CacheSettings)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    """Name also what is not imported yet."""
+    return sorted({*globals(), *__all__})

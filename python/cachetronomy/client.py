@@ -1,13 +1,28 @@
-"""The sync client: the native class, and the methods that return pydantic models."""
+"""The sync client: the native class, and the methods that are cold or return pydantic models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
-from cachetronomy import _core
+from cachetronomy import _core, environment
+from cachetronomy.exceptions import CachetronomyError, InvalidSettingError
 
 if TYPE_CHECKING:
-    from cachetronomy.models import AccessLogEntry, ExpiredEntry
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+    from os import PathLike
+    from types import EllipsisType
+
+    from cachetronomy.models import (
+        AccessLogEntry,
+        CacheEntry,
+        CacheMetadata,
+        EvictionLogEntry,
+        ExpiredEntry,
+    )
+    from cachetronomy.profiles import Profile
+    from cachetronomy.store import SQLiteStore
 
 
 class Cachetronaut(_core.Cachetronaut):
@@ -19,16 +34,23 @@ class Cachetronaut(_core.Cachetronaut):
     place of the default, which is made of module, qualified name and arguments. The decorated
     function has `key_for(*args, **kwargs)` and `cache`.
 
+    What is not given comes from `CACHE_*` variables, then from the `.env` of the current folder,
+    then from the profile that is stored under the name, then from the defaults. Where a `Profile`
+    object is given, the fields that it was built with beat them all, and are stored.
+
     Args:
         db_path: the file; made, with missing folders, where it is missing. `"~"` is expanded.
             `":memory:"` is a private store that dies with the client. Default
             `"cachetronomy.db"` in the current folder.
-        max_items_in_memory: entries kept as live objects, default 100; the store keeps them all.
-            0 keeps none in memory, `None` sets no limit.
+        profile: a `Profile`, or the name of one; one that is not stored is made with the
+            defaults. Default `"default"`.
+        max_items_in_memory: entries kept as live objects; the store keeps them all. 0 keeps none
+            in memory, `None` sets no limit. Default: the profile's, which is 100 at first.
         busy_timeout: seconds to wait for a lock that another process holds, default 5.
+        loop: ignored; programs written for the original package give it.
 
     Raises:
-        InvalidSettingError: an argument is out of range, or `db_path` is a folder.
+        InvalidSettingError: an argument or a variable is out of range, or `db_path` is a folder.
         StoreUnavailableError: the file cannot be opened or written.
         CorruptStoreError: the file is not a cache; it is left as it is.
 
@@ -39,30 +61,288 @@ class Cachetronaut(_core.Cachetronaut):
         42
     """
 
-    __slots__ = ()
+    __slots__ = ("_store_object",)
+
+    _store_object: weakref.ref[SQLiteStore]
+
+    def __init__(
+        self,
+        db_path: str | PathLike[str] | None = None,
+        *,
+        profile: Profile | str | None = None,
+        max_items_in_memory: int | EllipsisType | None = ...,
+        busy_timeout: float | None = None,
+        loop: object = None,  # noqa: ARG002
+        _clock: _core.ManualClock | None = None,
+        _gauge: _core.ManualGauge | None = None,
+    ) -> None:
+        """Open the cache; the class says how."""
+        settings = environment.read()
+        name, given = _changes_of(profile, whole=False)
+        if db_path is not None:
+            settings.pop("db_path", None)
+        patience = settings.pop("busy_timeout", 5.0)
+        path, default, serializer = (
+            settings.pop(field, None) for field in ("db_path", "default_profile", "serializer")
+        )
+        try:
+            self._open(
+                path if db_path is None else db_path,
+                name if name is not None else default or "default",
+                given,
+                settings,
+                max_items_in_memory=max_items_in_memory,
+                busy_timeout=patience if busy_timeout is None else busy_timeout,
+                serializer=serializer,
+                clock=_clock,
+                gauge=_gauge,
+            )
+        except InvalidSettingError as error:
+            field, _, reason = str(error).partition(": ")
+            field = {"prefer": "serializer"}.get(field, field)  # As it is called elsewhere.
+            if {"db_path": path, "serializer": serializer}.get(field) is None:
+                raise
+            message = f"{environment.PREFIX}{field.upper()}: {reason}"
+            raise InvalidSettingError(message) from None
+
+    @property
+    def store(self) -> SQLiteStore:
+        """The persistent tier on its own, with the original package's methods."""
+        # The store holds the client: a reference back would be a cycle, and close it late.
+        known = getattr(self, "_store_object", None)
+        store = known() if known is not None else None
+        if store is None:
+            from cachetronomy.store import SQLiteStore  # noqa: PLC0415 - pydantic is loaded late
+
+            store = SQLiteStore._of(self)  # noqa: SLF001 - two faces of one thing
+            self._store_object = weakref.ref(store)
+        return store
+
+    # Profiles.
+
+    @property
+    def profile(self) -> Profile:
+        """The active profile as it is in effect here. A profile or a name may be assigned."""
+        return _as_profile(self._profile())
+
+    @profile.setter
+    def profile(self, profile: Profile | str | None) -> None:
+        self.set_profile(profile)
+
+    def set_profile(self, profile: Profile | str | None) -> Profile:
+        """Make another profile active, at once, and return it.
+
+        A name that is not stored yet is stored with the defaults; all fields of a `Profile`
+        object are stored under its name. `None` is the profile `"default"`.
+
+        Raises:
+            InvalidSettingError: it is no profile, or its name is empty.
+        """
+        name, fields = _changes_of(profile, whole=True)
+        if name is None and profile is not None:
+            return _as_profile(self._update_profile(fields))
+        return _as_profile(self._use_profile("default" if name is None else name, fields))
+
+    def update_active_profile(
+        self,
+        profile: Profile | None = None,
+        **changes: Any,  # noqa: ANN401 - each field has a type of its own
+    ) -> Profile:
+        """Change fields of the active profile, here and in the store, and return it.
+
+        Of a `Profile` object only those fields count that it was built with. With another name
+        they are stored under that name, which becomes the active one.
+
+        Raises:
+            InvalidSettingError: a field is unknown or out of range; nothing was changed.
+        """
+        name, fields = _changes_of(profile, whole=False)
+        fields |= changes
+        name = fields.pop("name", name)
+        if name is None or name == self._profile()["name"]:
+            return _as_profile(self._update_profile(fields))
+        return _as_profile(self._use_profile(name, fields))
+
+    def get_profile(self, name: str | None = None) -> Profile | None:
+        """Return the stored profile of a name, or `None`; without a name the active one."""
+        return self.profile if name is None else self.store.profile(name)
+
+    def list_profiles(self) -> list[Profile]:
+        """Return all stored profiles, by name."""
+        return self.store.list_profiles()
+
+    def delete_profile(self, name: str) -> bool:
+        """Delete a stored profile; return whether it existed. The active one stays in effect."""
+        return self._delete_profile(name)
+
+    @property
+    def time_to_live(self) -> int:
+        """The active profile's: seconds an entry lives that names no time to live."""
+        return int(self._profile()["time_to_live"])
+
+    @property
+    def ttl_cleanup_interval(self) -> int:
+        """The active profile's: seconds between two sweeps of expired entries; 0 for none."""
+        return int(self._profile()["ttl_cleanup_interval"])
+
+    @property
+    def memory_based_eviction(self) -> bool:
+        """The active profile's: whether entries leave memory when the machine runs out of it."""
+        return bool(self._profile()["memory_based_eviction"])
+
+    @property
+    def free_memory_target(self) -> float:
+        """The active profile's: RAM to keep free, in megabytes, or a fraction up to 1."""
+        return float(self._profile()["free_memory_target"])
+
+    @property
+    def memory_cleanup_interval(self) -> int:
+        """The active profile's: seconds between two looks at the free memory."""
+        return int(self._profile()["memory_cleanup_interval"])
+
+    @property
+    def max_items_in_memory(self) -> int | None:
+        """Entries kept as live objects; `None` for no limit."""
+        limit: int | None = self._profile()["max_items_in_memory"]
+        return limit
+
+    @property
+    def tags(self) -> list[str]:
+        """The active profile's: tags of entries that are stored without any."""
+        return list(self._profile()["tags"])
+
+    # Entries.
+
+    def items(self, limit: int | None = None) -> list[CacheEntry]:
+        """Return the live entries of the store with their values as `data`."""
+        from cachetronomy.models import entry_of  # noqa: PLC0415 - pydantic is loaded late
+
+        return [entry_of(row) for row in self._items(limit)]
+
+    def key_metadata(self, key: str) -> CacheMetadata | None:
+        """Return all that is known of a live entry but its value, or `None`."""
+        return self.store.key_metadata(key)
+
+    def store_metadata(self) -> list[CacheMetadata]:
+        """Return all that is known of the live entries but their values."""
+        return self.store.metadata()
 
     def clear_expired(self) -> list[ExpiredEntry]:
         """Remove every entry whose time to live has ended, from both tiers; return them."""
-        from cachetronomy.models import ExpiredEntry  # noqa: PLC0415 - pydantic is loaded late
+        return self.store.clear_expired()
 
-        return [
-            ExpiredEntry.model_validate({"key": key, "expire_at": expire_at})
-            for key, expire_at in self._clear_expired()
-            if expire_at is not None
-        ]
+    invalidate_tags = _core.Cachetronaut.clear_by_tags
+
+    def get_or_compute(  # noqa: PLR0913, PLR0917 - as in the original
+        self,
+        key: str,
+        compute_fn: Callable[[], Any],
+        time_to_live: float | timedelta | str | None = None,
+        tags: Iterable[str] | str | None = None,
+        version: int = 1,
+        prefer: str | None = None,
+        *,
+        ttl: float | timedelta | str | None = None,
+    ) -> Any:  # noqa: ANN401 - the caller's value
+        """Return the value of a key; where there is none, call `compute_fn()` and store what it
+        returns.
+
+        The other parameters are those of `set`; a value of another version is computed anew.
+
+        Raises:
+            TypeError: `compute_fn` is asynchronous, which this client cannot wait for.
+            CachetronomyError: as in `get` and `set`; a value that was computed and could not be
+                stored is the error's `value`.
+        """  # noqa: D205
+        import inspect  # noqa: PLC0415 - it is large, and importing the package shall be cheap
+
+        if inspect.iscoroutinefunction(compute_fn):
+            raise TypeError(_asynchronous(compute_fn))
+        value = self.get(key, default=_core.MISS, version=version)
+        if value is not _core.MISS:
+            return value
+        value = compute_fn()
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError(_asynchronous(compute_fn))
+        try:
+            self.set(key, value, time_to_live, version, tags, prefer, ttl=ttl)
+        except CachetronomyError as error:
+            error.value = value
+            raise
+        return value
+
+    get_or_set = get_or_compute
+
+    # Logs.
 
     def store_stats(self, limit: int | None = None) -> list[AccessLogEntry]:
         """Return the access counts of all processes ever, hottest first."""
-        from cachetronomy.models import AccessLogEntry  # noqa: PLC0415 - pydantic is loaded late
+        return self.store.stats(limit)
 
-        return [
-            AccessLogEntry.model_validate(
-                {
-                    "key": key,
-                    "access_count": count,
-                    "last_accessed": last_accessed,
-                    "last_accessed_by_profile": profile,
-                }
-            )
-            for key, count, last_accessed, profile in self._store_stats(limit)
-        ]
+    def access_logs(self, limit: int | None = None) -> list[AccessLogEntry]:
+        """Return the access counts of all processes ever, hottest first."""
+        return self.store.access_logs(limit)
+
+    def key_access_logs(self, key: str) -> AccessLogEntry:
+        """Return the access count of a key; an unknown one has count 0 and profile `(n/a)`."""
+        return self.store.key_access_logs(key)
+
+    def delete_access_logs(self, key: str) -> None:
+        """Forget the access count of a key."""
+        self.store.delete_access_logs(key)
+
+    def clear_access_logs(self) -> None:
+        """Forget all access counts."""
+        self._delete_access(None)
+
+    def eviction_logs(self, limit: int | None = 1000) -> list[EvictionLogEntry]:
+        """Return what left a tier, when and why, newest first."""
+        return self.store.eviction_logs(limit)
+
+    def clear_eviction_logs(self) -> None:
+        """Empty the log of evictions."""
+        self._clear_evictions()
+
+    def health_check(self) -> dict[str, Any]:
+        """Look whether the store answers and memory suffices.
+
+        Returns:
+            A dict of `status` (`"healthy"`; `"degraded"`: less memory is free than the profile
+            wants; `"unhealthy"`: the store does not answer), `db_accessible`, `memory_ok`,
+            `store_keys_count` and `memory_keys_count`.
+
+        Raises:
+            CacheClosedError: the client is closed.
+        """
+        store_keys, memory_keys, memory_ok = self._health()
+        accessible = store_keys is not None
+        status = "healthy" if memory_ok else "degraded"
+        return {
+            "status": status if accessible else "unhealthy",
+            "db_accessible": accessible,
+            "memory_ok": memory_ok,
+            "store_keys_count": store_keys or 0,
+            "memory_keys_count": memory_keys,
+        }
+
+
+def _as_profile(fields: dict[str, Any]) -> Profile:
+    from cachetronomy.profiles import from_core  # noqa: PLC0415 - pydantic is loaded late
+
+    return from_core(fields)
+
+
+def _changes_of(profile: Profile | str | None, *, whole: bool) -> tuple[str | None, dict[str, Any]]:
+    if profile is None or isinstance(profile, str):
+        return profile, {}
+    from cachetronomy.profiles import changes_of  # noqa: PLC0415 - pydantic is loaded late
+
+    return changes_of(profile, whole=whole)
+
+
+def _asynchronous(function: Callable[[], Any]) -> str:
+    return (
+        f"{function!r} is a coroutine function, which this client cannot wait for; use an async "
+        "client, or decorate it with @cache"
+    )

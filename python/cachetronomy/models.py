@@ -1,12 +1,48 @@
-"""Pydantic models of the rows a client returns, and validation into a caller's model."""
+"""Pydantic models of the rows of the four tables, and of a query."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_WRITES = ("insert", "update", "delete", "drop", "alter")
+
+
+class CacheMetadata(BaseModel):
+    """All of an entry but its data."""
+
+    key: str
+    fmt: str = Field(default="json", description="Format of the data.")
+    expire_at: datetime = Field(description="From this moment on it is never returned.")
+    tags: list[str] = Field(default_factory=list)
+    saved_by_profile: str = Field(description="Name of the profile that was active.")
+    version: int = Field(default=1, ge=1)
+
+    @property
+    def tags_json(self) -> str:
+        """The tags as the table holds them: JSON."""
+        return json.dumps(self.tags)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tag_by_default(cls, values: object) -> object:
+        """Give the tag `default` to what has no tags at all, as the original package does."""
+        if isinstance(values, Mapping) and values.get("tags") is None:
+            return {**values, "tags": ["default"]}
+        return values
+
+
+class CacheEntry(CacheMetadata):
+    """An entry. From a client `data` is the value, from `client.store` the bytes of the table."""
+
+    data: Any
 
 
 class ExpiredEntry(BaseModel):
@@ -27,15 +63,93 @@ class AccessLogEntry(BaseModel):
     last_accessed_by_profile: str
 
 
-@lru_cache(maxsize=256)
-def _adapter(model: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a type, or `list[int]`
-    return TypeAdapter(model)
+class EvictionLogEntry(BaseModel):
+    """What left a tier, when and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int | None = Field(description="Number of the row; `None` before it is written.")
+    key: str
+    evicted_at: datetime
+    reason: str
+    last_access_count: int = Field(ge=0)
+    evicted_by_profile: str
 
 
-def validate(value: object, model: Any) -> object:  # noqa: ANN401 - as above
-    """Return `value` as an instance of `model`: a pydantic model or any type pydantic knows.
+class CustomQuery(BaseModel):
+    """SQL for `SQLiteStore.custom_query`."""
 
-    Raises:
-        pydantic.ValidationError: the value does not fit the model.
-    """
-    return _adapter(model).validate_python(value)
+    query: str
+    params: Sequence[Any] | None = ()
+    schema_type: type[Any] | None = Field(
+        default=None, description="Made of each row with its columns as keywords; else dicts."
+    )
+    autocommit: bool = Field(default=False, description="Must be true for a statement that writes.")
+
+    @model_validator(mode="after")
+    def _writes_are_meant(self) -> Self:
+        if not self.autocommit and self.query.lstrip().lower().startswith(_WRITES):
+            message = "the query writes; set autocommit=True if that is meant"
+            raise ValueError(message)
+        return self
+
+
+# The core has checked the rows it hands out, and one odd value of a stranger's row must not hide
+# the others: they are not validated again.
+
+
+def metadata_of(row: tuple[Any, ...]) -> CacheMetadata:
+    """Make the model of a row of the core, whatever its data."""
+    key, _, fmt, expire_at, tags, version, profile = row
+    return CacheMetadata.model_construct(
+        key=key,
+        fmt=fmt,
+        expire_at=datetime.fromisoformat(expire_at),
+        tags=tags,
+        saved_by_profile=profile,
+        version=version,
+    )
+
+
+def entry_of(row: tuple[Any, ...]) -> CacheEntry:
+    """Make the model of a row of the core."""
+    key, data, fmt, expire_at, tags, version, profile = row
+    return CacheEntry.model_construct(
+        key=key,
+        fmt=fmt,
+        expire_at=datetime.fromisoformat(expire_at),
+        tags=tags,
+        saved_by_profile=profile,
+        version=version,
+        data=data,
+    )
+
+
+def expired_of(row: tuple[str, str]) -> ExpiredEntry:
+    """Make the model of a key and its end."""
+    key, expire_at = row
+    return ExpiredEntry.model_construct(key=key, expire_at=datetime.fromisoformat(expire_at))
+
+
+def access_of(row: tuple[str, int, str, str]) -> AccessLogEntry:
+    """Make the model of a row of the core."""
+    key, count, last_accessed, profile = row
+    return AccessLogEntry.model_construct(
+        key=key,
+        access_count=count,
+        last_accessed=datetime.fromisoformat(last_accessed),
+        last_accessed_by_profile=profile,
+    )
+
+
+def eviction_of(row: tuple[int, str, str, str, int, str]) -> EvictionLogEntry:
+    """Make the model of a row of the core."""
+    number, key, evicted_at, reason, count, profile = row
+    return EvictionLogEntry.model_construct(
+        id=number,
+        key=key,
+        evicted_at=datetime.fromisoformat(evicted_at),
+        reason=reason,
+        last_access_count=count,
+        evicted_by_profile=profile,
+    )

@@ -1,11 +1,13 @@
 //! Looking without touching: keys, counts, statistics, health.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Cache;
-use crate::entry::{AccessRow, EvictionReason};
+use crate::entry::{Answer, Cell, EvictionReason, FullRow, Listing};
 use crate::error::Result;
+use crate::store::Which;
 
 /// Counters of this process since the cache was opened, and sizes as they are.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +38,19 @@ pub struct Stats {
     pub store_bytes: u64,
     /// Computing time that hits saved, in seconds.
     pub seconds_saved: f64,
-    /// Entries that could not be read, and failures of background work.
+    /// Entries that cannot be read, each once, and failures of background work.
     pub errors: u64,
+}
+
+/// Whether both tiers do their work.
+#[derive(Debug)]
+pub struct Health {
+    /// Live entries in the store, or why it does not answer.
+    pub store_keys: Result<u64>,
+    /// Entries in memory.
+    pub memory_keys: usize,
+    /// Whether as much RAM is free as the profile asks for.
+    pub memory_ok: bool,
 }
 
 impl<V> Cache<V> {
@@ -63,22 +76,54 @@ impl<V> Cache<V> {
         self.store.keys(self.clock.now())
     }
 
-    /// Hits of this process, hottest first.
-    pub fn memory_stats(&self, limit: Option<usize>) -> Result<Vec<(String, u64)>> {
+    /// Live rows whole, in the order in which they were first written. `with_data`: their payloads
+    /// too.
+    pub fn rows(
+        &self,
+        which: Which<'_>,
+        limit: Option<usize>,
+        with_data: bool,
+    ) -> Result<Vec<FullRow>> {
         self.check_open()?;
-        self.memory
-            .harvest(|key, hits, last| self.hot.record(key, hits, last));
-        Ok(self.hot.hottest(limit))
+        let now = self.clock.now();
+        let Listing { rows, damaged } = self.store.rows(which, now, limit, with_data)?;
+        self.report_all(damaged);
+        Ok(rows)
     }
 
-    /// Hits of all processes ever, hottest first.
-    pub fn store_stats(&self, limit: Option<usize>) -> Result<Vec<AccessRow>> {
+    /// Keys of live entries in the store that have one of the tags or, if `exact`, exactly these.
+    pub fn tagged(&self, tags: &[String], exact: bool) -> Result<Vec<String>> {
         self.check_open()?;
-        // What cannot be written now - the disk is full - is missing from the answer, no more.
-        if self.flush_logs().is_err() {
-            self.count_error();
-        }
-        self.store.access_log(limit)
+        self.store.tagged(tags, exact, self.clock.now())
+    }
+
+    /// Whether a live entry is in the store; counts nothing.
+    pub fn contains(&self, key: &str) -> Result<bool> {
+        Ok(!self.rows(Which::Key(key), None, false)?.is_empty())
+    }
+
+    /// Live entries in the store.
+    pub fn count(&self) -> Result<u64> {
+        self.check_open()?;
+        Ok(self.store.size(self.clock.now())?.entries)
+    }
+
+    /// Runs a statement of the caller's own on the store.
+    pub fn query(&self, statement: &str, parameters: &[Cell], write: bool) -> Result<Answer> {
+        self.check_open()?;
+        self.store.query(statement, parameters, write)
+    }
+
+    /// Whether the store answers, and whether enough RAM is free.
+    pub fn health(&self) -> Result<Health> {
+        self.check_open()?;
+        let target = self.active().profile.free_memory_target;
+        let memory_ok = self.ram().is_none_or(|ram| ram.shortage(target) == 0);
+        Ok(Health {
+            store_keys: self.store.size(self.clock.now()).map(|size| size.entries),
+            memory_keys: self.memory.len(),
+            memory_ok,
+        })
     }
 
     /// Everything that is counted.
@@ -122,11 +167,27 @@ impl<V> Cache<V> {
         })
     }
 
-    /// Looks for damage in both tiers; one line for each finding.
-    pub fn check(&self) -> Result<Vec<String>> {
+    /// Looks for damage in both tiers; one line for each finding. `fix`: see [`Store::check`].
+    ///
+    /// [`Store::check`]: crate::store::Store::check
+    pub fn check(&self, fix: bool) -> Result<Vec<String>> {
         self.check_open()?;
-        let mut findings = self.store.check()?;
+        let mut findings = self.store.check(fix)?;
         findings.extend(self.memory.validate().err());
         Ok(findings)
+    }
+
+    /// Gives the store's free room back.
+    pub fn vacuum(&self) -> Result<()> {
+        self.check_open()?;
+        self.flush_logs()?;
+        self.store.vacuum()
+    }
+
+    /// Copies the store, as it is at one moment, to a new file.
+    pub fn backup(&self, path: &Path) -> Result<()> {
+        self.check_open()?;
+        self.flush_logs()?;
+        self.store.backup(path)
     }
 }

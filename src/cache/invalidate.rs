@@ -40,6 +40,16 @@ impl<V> Cache<V> {
         Ok(removed)
     }
 
+    /// Deletes what was written under a profile from the store; returns the keys.
+    pub fn delete_by_profile(&self, profile: &str) -> Result<Vec<String>> {
+        self.check_open()?;
+        let removed = self.store.delete_by_profile(profile, self.clock.now())?;
+        for key in &removed {
+            self.log_eviction(key, EvictionReason::Profile);
+        }
+        Ok(removed)
+    }
+
     /// Deletes what is past its deadline from the store.
     pub fn delete_expired(&self) -> Result<Vec<Expired>> {
         self.check_open()?;
@@ -103,11 +113,10 @@ impl<V> Cache<V> {
         self.book(self.memory.remove_all())
     }
 
-    /// One background sweep: both tiers; the values go to the graveyard.
+    /// One background sweep of both tiers.
     pub fn sweep(&self) -> Result<()> {
         let swept = self.delete_expired()?;
-        let mut dead = self.forget_expired(&swept);
-        self.graveyard.lock().append(&mut dead);
+        self.dispose(self.forget_expired(&swept));
         Ok(())
     }
 }

@@ -6,25 +6,32 @@
 
 mod inspect;
 mod invalidate;
+mod logs;
+mod pressure;
+mod profile;
 mod read;
+mod report;
 mod write;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-pub use inspect::Stats;
+pub use inspect::{Health, Stats};
+pub use profile::Active;
 pub use read::{Arrival, Lookup};
-pub use write::Draft;
+use report::Reports;
+pub use write::{Draft, Part};
 
 use crate::entry::{EvictionReason, EvictionRecord};
 use crate::error::{Error, Result};
 use crate::freshness::Freshness;
 use crate::hotkeys::HotKeys;
 use crate::memory::{MemoryTier, Removed};
-use crate::settings::Settings;
+use crate::pressure::Gauge;
+use crate::settings::{Location, Settings};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::time::Clock;
@@ -47,10 +54,46 @@ fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
+/// What a cache takes from its surroundings.
+pub struct Surroundings<V> {
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Where readings of the free RAM come from.
+    pub gauge: Gauge,
+    /// Threads that may be inside the memory tier at once.
+    pub parallelism: usize,
+    /// Drops values that background work removed from memory; called with no lock held.
+    pub dispose: Box<dyn Fn(Vec<V>) + Send + Sync>,
+}
+
+impl<V: 'static> Default for Surroundings<V> {
+    fn default() -> Self {
+        Self {
+            clock: Clock::System,
+            gauge: Gauge::System,
+            parallelism: 1,
+            dispose: Box::new(drop),
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for Surroundings<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
 /// A cache over one store. `V` is a live value.
 pub struct Cache<V> {
-    settings: Settings,
+    location: Location,
+    /// A write lock is held for no longer than it takes to replace a pointer.
+    active: RwLock<Arc<Active>>,
+    /// Held while one profile takes the place of another, store and memory included.
+    switching: Mutex<()>,
     clock: Clock,
+    gauge: Gauge,
+    dispose: Box<dyn Fn(Vec<V>) + Send + Sync>,
+    reports: Reports,
     store: Box<dyn Store>,
     /// The store's, here for the sake of the hot path.
     freshness: Arc<Freshness>,
@@ -58,39 +101,44 @@ pub struct Cache<V> {
     hot: HotKeys,
     evictions: Mutex<VecDeque<EvictionRecord>>,
     counters: Counters,
-    graveyard: Mutex<Vec<V>>,
     closed: AtomicBool,
 }
 
 impl<V> std::fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache")
-            .field("settings", &self.settings)
+            .field("location", &self.location)
             .finish_non_exhaustive()
     }
 }
 
 impl<V> Cache<V> {
-    /// Opens the store. `parallelism`: threads that may be inside the memory tier at once.
-    pub fn open(settings: Settings, clock: Clock, parallelism: usize) -> Result<Self> {
+    /// Opens the store, and the profile to begin with.
+    pub fn open(settings: Settings, surroundings: Surroundings<V>) -> Result<Self> {
         let store = Box::new(SqliteStore::open(&settings)?);
+        let active = Active::first(&*store, &settings)?;
+        let cap = active.profile.max_items_in_memory;
         Ok(Self {
-            memory: MemoryTier::new(settings.max_items_in_memory, parallelism),
-            settings,
-            clock,
+            memory: MemoryTier::new(cap, surroundings.parallelism),
+            location: settings.location,
+            active: RwLock::new(active),
+            switching: Mutex::default(),
+            clock: surroundings.clock,
+            gauge: surroundings.gauge,
+            dispose: surroundings.dispose,
+            reports: Reports::default(),
             freshness: Arc::clone(store.freshness()),
             store,
             hot: HotKeys::default(),
             evictions: Mutex::default(),
             counters: Counters::default(),
-            graveyard: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
 
-    /// The settings it was opened with.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Where the store is.
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
     /// An error once `close` was called.
@@ -114,33 +162,8 @@ impl<V> Cache<V> {
         self.memory.close();
         let removed = self.memory.remove_all();
         let closed = self.store.close();
-        let mut values: Vec<V> = removed.into_iter().map(|removed| removed.value).collect();
-        values.append(&mut self.graveyard.lock());
+        let values = removed.into_iter().map(|removed| removed.value).collect();
         (values, closed)
-    }
-
-    /// Writes the counts of hits and the record of evictions to the store. What cannot be written
-    /// is kept for the next time.
-    pub fn flush_logs(&self) -> Result<()> {
-        self.memory
-            .harvest(|key, hits, last| self.hot.record(key, hits, last));
-        let accesses = self.hot.take_pending();
-        let evictions = std::mem::take(&mut *self.evictions.lock());
-        if accesses.is_empty() && evictions.is_empty() {
-            return Ok(());
-        }
-        let evictions = Vec::from(evictions);
-        let written = self.store.append_logs(&accesses, &evictions);
-        if written.is_err() {
-            self.hot.put_back(accesses);
-            let mut pending = self.evictions.lock();
-            for record in evictions.into_iter().rev() {
-                if pending.len() < MAX_PENDING_EVICTIONS {
-                    pending.push_front(record);
-                }
-            }
-        }
-        written
     }
 
     /// One pass of the background work that is due about once a second.
@@ -171,19 +194,15 @@ impl<V> Cache<V> {
         add(&self.counters.errors, 1);
     }
 
-    /// Takes values that the background thread removed, to be dropped where that is safe.
-    pub fn take_graveyard(&self) -> Vec<V> {
-        // Nearly always empty: a look, not a wait.
-        self.graveyard
-            .try_lock()
-            .map_or_else(Vec::new, |mut dead| std::mem::take(&mut *dead))
+    /// Visits every value in memory without waiting: for a garbage collector.
+    pub fn try_visit(&self, visit: impl FnMut(&V)) {
+        self.memory.try_for_each(visit);
     }
 
-    /// Visits every value in memory without waiting: for a garbage collector.
-    pub fn try_visit(&self, mut visit: impl FnMut(&V)) {
-        self.memory.try_for_each(&mut visit);
-        if let Some(dead) = self.graveyard.try_lock() {
-            dead.iter().for_each(visit);
+    /// Drops values that background work removed, where the surroundings want it.
+    fn dispose(&self, values: Vec<V>) {
+        if !values.is_empty() {
+            (self.dispose)(values);
         }
     }
 
@@ -200,23 +219,5 @@ impl<V> Cache<V> {
                 removed.value
             })
             .collect()
-    }
-
-    fn log_eviction(&self, key: &str, reason: EvictionReason) {
-        add(&self.counters.evictions[reason as usize], 1);
-        if let Some((hits, last)) = self.memory.take_hits(key) {
-            self.hot.record(key, hits, last);
-        }
-        let record = EvictionRecord {
-            key: String::from(key),
-            evicted_at: self.clock.coarse(),
-            reason,
-            access_count: self.hot.total(key),
-        };
-        let mut pending = self.evictions.lock();
-        if pending.len() == MAX_PENDING_EVICTIONS {
-            pending.pop_front();
-        }
-        pending.push_back(record);
     }
 }

@@ -1,10 +1,10 @@
 //! Reading: memory first, then the store.
 
 use super::{Cache, add};
-use crate::entry::Row;
+use crate::entry::{Damage, Row};
 use crate::error::{Error, Result};
 use crate::freshness::Stamp;
-use crate::memory::{Probe, Resident, Want};
+use crate::memory::{Entry, Probe, Resident, Want};
 use crate::store::Fetched;
 
 /// What memory says of a key.
@@ -77,9 +77,9 @@ impl<V> Cache<V> {
 
     fn judge(&self, fetched: Result<Fetched>, version: Option<i64>) -> Result<Option<Arrival>> {
         let Fetched { row, stamp } = match fetched {
-            // One damaged entry is a miss, and is counted; the caller's program goes on.
-            Err(Error::CorruptEntry { .. }) => {
-                self.reject();
+            // One damaged entry is a miss, and is reported; the caller's program goes on.
+            Err(Error::CorruptEntry { key, reason }) => {
+                self.reject(key, reason);
                 return Ok(None);
             }
             fetched => fetched?,
@@ -94,10 +94,19 @@ impl<V> Cache<V> {
         Ok(live.map(|row| Arrival { row, stamp }))
     }
 
-    /// A row that was found but cannot be read: a miss after all.
-    pub fn reject(&self) {
-        add(&self.counters.errors, 1);
+    /// A row that was found but is of no use to its reader: a miss after all.
+    pub fn count_miss(&self) {
         add(&self.counters.misses, 1);
+    }
+
+    /// A row that was found but cannot be read: a miss after all.
+    pub fn reject(&self, key: String, reason: String) {
+        self.count_miss();
+        self.report(Damage {
+            table: "cache",
+            key,
+            reason,
+        });
     }
 
     /// Takes a decoded value into memory. Whatever happened to the key since the row was read
@@ -116,7 +125,10 @@ impl<V> Cache<V> {
             stamp,
             weight,
         };
-        let first_hit = promote.then(|| self.clock.coarse());
-        self.book(self.memory.insert(self.hash(key), key, resident, first_hit))
+        let entry = Entry {
+            now: self.clock.coarse(),
+            hit: promote,
+        };
+        self.book(self.memory.insert(self.hash(key), key, resident, entry))
     }
 }

@@ -1,11 +1,22 @@
 //! Writing: encoded first, stored second, kept in memory third.
 
+use std::sync::Arc;
+
 use super::{Cache, add};
-use crate::entry::{EntryMeta, NewEntry};
+use crate::entry::{EntryMeta, FullRow, NewEntry};
 use crate::error::Result;
 use crate::freshness::Commit;
-use crate::memory::Resident;
-use crate::time::Ttl;
+use crate::memory::{Entry, Resident};
+use crate::time::{Timestamp, Ttl};
+
+/// How an entry is to be written, with what its writer left open filled in from the profile that
+/// was active when the write began.
+#[derive(Debug, Clone)]
+pub struct Part {
+    expire_at: Timestamp,
+    tags: Vec<String>,
+    profile: Arc<str>,
+}
 
 /// An encoded value with everything that is stored beside it.
 #[derive(Debug)]
@@ -15,33 +26,46 @@ pub struct Draft {
     /// The name of its format.
     pub format: String,
     meta: EntryMeta,
+    tags: Vec<String>,
+    profile: Arc<str>,
 }
 
 impl<V> Cache<V> {
-    /// Fixes the deadline of a value that was just encoded. `ttl`: `None` for the default.
+    /// What a write that begins now does not say itself. `None`: the active profile's.
+    pub fn begin_write(&self, ttl: Option<Ttl>, tags: Option<&[String]>) -> Part {
+        let active = self.active();
+        Part {
+            expire_at: self.clock.now().after(ttl.unwrap_or(active.ttl)),
+            tags: tags.unwrap_or(&active.profile.tags).to_vec(),
+            profile: Arc::clone(&active.name),
+        }
+    }
+
+    /// Completes a value that was just encoded.
     pub fn draft(
         &self,
         data: Vec<u8>,
         format: &str,
-        ttl: Option<Ttl>,
+        part: &Part,
         version: i64,
         compute_us: i64,
     ) -> Draft {
-        let ttl = ttl.unwrap_or(self.settings.time_to_live);
-        let meta = EntryMeta {
-            expire_at: self.clock.now().after(ttl),
-            version,
-            compute_us,
-        };
+        let part = part.clone();
         Draft {
             data,
             format: String::from(format),
-            meta,
+            meta: EntryMeta {
+                expire_at: part.expire_at,
+                version,
+                compute_us,
+            },
+            tags: part.tags,
+            profile: part.profile,
         }
     }
 
     /// Commits entries to the store, in one transaction.
-    pub fn store(&self, drafts: &[(&str, &Draft)], tags: &[String]) -> Result<Commit> {
+    pub fn store(&self, drafts: &[(&str, &Draft)]) -> Result<Commit> {
         self.check_open()?;
         let entries: Vec<NewEntry<'_>> = drafts
             .iter()
@@ -50,12 +74,28 @@ impl<V> Cache<V> {
                 data: &draft.data,
                 format: &draft.format,
                 meta: draft.meta,
-                tags,
+                tags: &draft.tags,
+                profile: &draft.profile,
             })
             .collect();
         let commit = self.store.write(&entries)?;
         add(&self.counters.sets, entries.len() as u64);
         Ok(commit)
+    }
+
+    /// Commits a row as it is to the store, in the place of its predecessor.
+    pub fn store_row(&self, row: &FullRow) -> Result<()> {
+        self.check_open()?;
+        self.store.write(&[NewEntry {
+            key: &row.key,
+            data: &row.row.data,
+            format: &row.row.format,
+            meta: row.row.meta,
+            tags: &row.tags,
+            profile: &row.profile,
+        }])?;
+        add(&self.counters.sets, 1);
+        Ok(())
     }
 
     /// Keeps a value in memory that `commit` has stored. Returns what left.
@@ -75,6 +115,10 @@ impl<V> Cache<V> {
             stamp,
             weight,
         };
-        self.book(self.memory.insert(self.hash(key), key, resident, None))
+        let entry = Entry {
+            now: self.clock.coarse(),
+            hit: false,
+        };
+        self.book(self.memory.insert(self.hash(key), key, resident, entry))
     }
 }

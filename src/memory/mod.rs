@@ -78,15 +78,35 @@ pub struct Removed<V> {
 }
 
 impl<V> Removed<V> {
-    fn replaced(key: &str, value: V, hit: Option<Timestamp>) -> Self {
+    fn replaced(key: &str, value: V, entry: Entry) -> Self {
         Self {
             key: key.into(),
             value,
-            hits: u32::from(hit.is_some()),
-            last_hit: hit.unwrap_or(Timestamp(0)),
+            hits: entry.hit.into(),
+            last_hit: entry.now,
             reason: None,
         }
     }
+}
+
+/// How an entry comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// When.
+    pub now: Timestamp,
+    /// By a read, which counts as its first hit.
+    pub hit: bool,
+}
+
+/// What is known of an entry's use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Its key.
+    pub key: Box<str>,
+    /// Its latest hit or, before the first, the moment it came in.
+    pub last_used: Timestamp,
+    /// Its size in bytes, as encoded, with its key.
+    pub weight: usize,
 }
 
 /// Counters of hits, kept under the lock that a hit holds anyway.
@@ -117,12 +137,9 @@ impl<V> MemoryTier<V> {
     pub fn new(capacity: Option<usize>, parallelism: usize) -> Self {
         let useful = capacity.map_or(parallelism, |capacity| capacity / MIN_SHARD_CAPACITY);
         let count = useful.min(parallelism).max(1);
-        // The shards' capacities add up to the tier's, to the entry.
-        let share = |index: usize| {
-            capacity.map(|capacity| capacity / count + usize::from(index < capacity % count))
-        };
         let shards = (0..count)
-            .map(|index| Mutex::new(Shard::new(share(index), S3Fifo::new(share(index)))))
+            .map(|index| share(capacity, index, count))
+            .map(|share| Mutex::new(Shard::new(share, S3Fifo::new(share))))
             .collect();
         Self {
             shards,
@@ -160,20 +177,39 @@ impl<V> MemoryTier<V> {
         self.shard(hash).lock().contains(hash, key, want)
     }
 
-    /// Puts an entry in. `first_hit`: the time of the read that brought it here, which counts as
-    /// a hit. Returns what left: the predecessor, or others for lack of room.
+    /// Makes room for `capacity` entries, or for any number of them. Returns what left.
+    #[must_use = "drop what left outside all locks"]
+    pub fn resize(&self, capacity: Option<usize>) -> Vec<Removed<V>> {
+        let mut left = Vec::new();
+        for (index, shard) in self.shards.iter().enumerate() {
+            let share = share(capacity, index, self.shards.len());
+            shard.lock().resize(share, &mut left);
+        }
+        left
+    }
+
+    /// What is known of the use of each entry, in no order.
+    pub fn usage(&self) -> Vec<Usage> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            shard.lock().usage(&mut all);
+        }
+        all
+    }
+
+    /// Puts an entry in. Returns what left: the predecessor, or others for lack of room.
     #[must_use = "drop what left outside all locks"]
     pub fn insert(
         &self,
         hash: u64,
         key: &str,
         resident: Resident<V>,
-        first_hit: Option<Timestamp>,
+        entry: Entry,
     ) -> Vec<Removed<V>> {
         let mut left = Vec::new();
         self.shard(hash)
             .lock()
-            .insert(hash, key, resident, first_hit, &mut left);
+            .insert(hash, key, resident, entry, &mut left);
         left
     }
 
@@ -280,6 +316,11 @@ impl<V> MemoryTier<V> {
     }
 }
 
+/// A shard's part of a capacity: the parts add up to the whole, to the entry.
+fn share(capacity: Option<usize>, index: usize, count: usize) -> Option<usize> {
+    capacity.map(|capacity| capacity / count + usize::from(index < capacity % count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,7 +357,9 @@ mod tests {
                 stamp,
                 weight: 10,
             };
-            self.tier.insert(self.tier.hash(key), key, resident, None)
+            let now = self.clock.now();
+            let entry = Entry { now, hit: false };
+            self.tier.insert(self.tier.hash(key), key, resident, entry)
         }
 
         fn get(&self, key: &str, version: Option<i64>) -> Option<u64> {
@@ -377,6 +420,31 @@ mod tests {
             "a cap of 0 keeps nothing"
         );
         assert!(it.tier.is_empty());
+    }
+
+    #[test]
+    fn a_smaller_cap_evicts_at_once_and_a_larger_one_makes_room() {
+        for parallelism in [1, 4] {
+            let it = Fixture::new(Some(500), parallelism);
+            let fill = || {
+                for number in 0..1_000 {
+                    let _ = it.put(&number.to_string(), number, Timestamp::NEVER);
+                }
+                it.tier.validate().unwrap();
+                it.tier.len()
+            };
+            fill();
+            let left = it.tier.resize(Some(20));
+            assert!(it.tier.len() <= 20);
+            let reason = Some(EvictionReason::Capacity);
+            assert!(left.iter().all(|removed| removed.reason == reason));
+            it.tier.validate().unwrap();
+            assert!(fill() <= 20);
+            assert!(it.tier.resize(None).is_empty());
+            assert_eq!(fill(), 1_000);
+            assert!(!it.tier.resize(Some(0)).is_empty());
+            assert_eq!(fill(), 0);
+        }
     }
 
     #[test]

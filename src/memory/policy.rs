@@ -19,6 +19,9 @@ pub trait Policy: Send {
     /// A resident entry leaves for another reason: deleted, expired, replaced. MUST be O(1).
     fn remove(&mut self, id: u32);
 
+    /// There is room for so many entries from now on; `None`: no limit on their number.
+    fn resize(&mut self, capacity: Option<usize>);
+
     /// Chooses a resident entry and forgets it; `None` when nothing is resident. MUST be O(1)
     /// amortised.
     fn evict(&mut self) -> Option<u32>;
@@ -105,16 +108,15 @@ pub struct S3Fifo {
 impl S3Fifo {
     /// A policy for `capacity` entries; `None` when there is no limit on their number.
     pub fn new(capacity: Option<usize>) -> Self {
-        // Without a limit `evict` is called for other reasons (memory pressure), and the number
-        // of ghosts needs some bound of its own.
-        let capacity = capacity.unwrap_or(65_536);
-        Self {
+        let mut policy = Self {
             nodes: Vec::new(),
             small: List::EMPTY,
             main: List::EMPTY,
-            ghosts: Ghosts::new(capacity),
-            small_target: (capacity / 10).max(1),
-        }
+            ghosts: Ghosts::new(),
+            small_target: 1,
+        };
+        policy.resize(capacity);
+        policy
     }
 
     fn push(&mut self, id: u32, queue: Queue) {
@@ -199,6 +201,13 @@ impl Policy for S3Fifo {
         self.unlink(id);
     }
 
+    fn resize(&mut self, capacity: Option<usize>) {
+        // Without a limit nobody calls `evict`, but the number of ghosts needs some bound.
+        let capacity = capacity.unwrap_or(65_536);
+        self.small_target = (capacity / 10).max(1);
+        self.ghosts.resize(capacity);
+    }
+
     fn evict(&mut self) -> Option<u32> {
         if self.small.len >= self.small_target || self.main.len == 0 {
             self.evict_from_small().or_else(|| self.evict_from_main())
@@ -234,19 +243,28 @@ struct Ghosts {
 }
 
 impl Ghosts {
-    fn new(capacity: usize) -> Self {
+    fn new() -> Self {
         Self {
             order: VecDeque::new(),
             newest: HashMap::with_hasher(FixedState::default()),
-            capacity,
+            capacity: 0,
             inserted: 0,
         }
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        self.shrink();
     }
 
     fn insert(&mut self, hash: u64) {
         self.inserted = self.inserted.wrapping_add(1);
         self.order.push_back((hash, self.inserted));
         self.newest.insert(hash, self.inserted);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
         while self.order.len() > self.capacity {
             if let Some((hash, number)) = self.order.pop_front()
                 && self.newest.get(&hash) == Some(&number)

@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 
 use super::policy::{Policy, S3Fifo};
-use super::{Meter, Probe, Removed, Resident, Want};
+use super::{Entry, Meter, Probe, Removed, Resident, Usage, Want};
 use crate::entry::EvictionReason;
 use crate::time::Timestamp;
 
@@ -12,7 +12,8 @@ struct Slot<V> {
     key: Box<str>,
     resident: Resident<V>,
     hits: u32,
-    last_hit: Timestamp,
+    /// The latest hit or, before the first, the moment it came in.
+    last_used: Timestamp,
 }
 
 /// Entries, the index that finds them, and the policy that chooses who leaves.
@@ -104,7 +105,7 @@ impl<V, P: Policy> Shard<V, P> {
         }
         if want.promote {
             slot.hits += 1;
-            slot.last_hit = want.now;
+            slot.last_used = want.now;
             if slot.hits == 1 {
                 self.touched.push(id);
             }
@@ -134,11 +135,11 @@ impl<V, P: Policy> Shard<V, P> {
         hash: u64,
         key: &str,
         resident: Resident<V>,
-        first_hit: Option<Timestamp>,
+        entry: Entry,
         left: &mut Vec<Removed<V>>,
     ) {
         if self.closed || self.capacity == Some(0) {
-            left.push(Removed::replaced(key, resident.value, first_hit));
+            left.push(Removed::replaced(key, resident.value, entry));
             return;
         }
         self.bytes += resident.weight;
@@ -147,10 +148,11 @@ impl<V, P: Policy> Shard<V, P> {
         {
             let old = std::mem::replace(&mut slot.resident, resident);
             self.bytes -= old.weight;
-            left.push(Removed::replaced(key, old.value, None));
-            if let Some(now) = first_hit {
+            slot.last_used = entry.now;
+            let now = entry.now;
+            left.push(Removed::replaced(key, old.value, Entry { now, hit: false }));
+            if entry.hit {
                 slot.hits += 1;
-                slot.last_hit = now;
                 if slot.hits == 1 {
                     self.touched.push(id);
                 }
@@ -164,16 +166,16 @@ impl<V, P: Policy> Shard<V, P> {
             };
             left.push(removed);
         }
-        self.push(hash, key, resident, first_hit);
+        self.push(hash, key, resident, entry);
     }
 
-    fn push(&mut self, hash: u64, key: &str, resident: Resident<V>, first_hit: Option<Timestamp>) {
+    fn push(&mut self, hash: u64, key: &str, resident: Resident<V>, entry: Entry) {
         let slot = Slot {
             hash,
             key: key.into(),
             resident,
-            hits: u32::from(first_hit.is_some()),
-            last_hit: first_hit.unwrap_or(Timestamp(0)),
+            hits: entry.hit.into(),
+            last_used: entry.now,
         };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id as usize] = Some(slot);
@@ -183,7 +185,7 @@ impl<V, P: Policy> Shard<V, P> {
             // 2^32 slots would take more memory than a machine of today has.
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         };
-        if first_hit.is_some() {
+        if entry.hit {
             self.touched.push(id);
         }
         let slots = &self.slots;
@@ -221,7 +223,7 @@ impl<V, P: Policy> Shard<V, P> {
             key: slot.key,
             value: slot.resident.value,
             hits: slot.hits,
-            last_hit: slot.last_hit,
+            last_hit: slot.last_used,
             reason: None,
         })
     }
@@ -246,6 +248,27 @@ impl<V, P: Policy> Shard<V, P> {
         for index in 0..self.slots.len() {
             left.extend(self.take(u32::try_from(index).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// There is room for so many entries from now on; those beyond it leave.
+    pub(super) fn resize(&mut self, capacity: Option<usize>, left: &mut Vec<Removed<V>>) {
+        self.capacity = capacity;
+        self.policy.resize(capacity);
+        while capacity.is_some_and(|capacity| self.len() > capacity) {
+            let Some(removed) = self.evict(EvictionReason::Capacity) else {
+                break;
+            };
+            left.push(removed);
+        }
+    }
+
+    /// What is known of each entry's use.
+    pub(super) fn usage(&self, all: &mut Vec<Usage>) {
+        all.extend(self.slots.iter().flatten().map(|slot| Usage {
+            key: slot.key.clone(),
+            last_used: slot.last_used,
+            weight: slot.resident.weight,
+        }));
     }
 
     /// Nothing enters any more.
@@ -274,7 +297,7 @@ impl<V, P: Policy> Shard<V, P> {
                 harvest.push(Harvest {
                     key: slot.key.clone(),
                     hits: std::mem::take(&mut slot.hits),
-                    last_hit: slot.last_hit,
+                    last_hit: slot.last_used,
                 });
             }
         }
@@ -285,7 +308,7 @@ impl<V, P: Policy> Shard<V, P> {
     pub(super) fn take_hits(&mut self, hash: u64, key: &str) -> Option<(u32, Timestamp)> {
         let id = self.find(hash, key)?;
         let slot = self.slots[id as usize].as_mut()?;
-        Some((std::mem::take(&mut slot.hits), slot.last_hit))
+        Some((std::mem::take(&mut slot.hits), slot.last_used))
     }
 
     /// Recounts everything from scratch.

@@ -1,11 +1,13 @@
 //! What callers pass, checked and converted before anything changes.
 
+use std::path::PathBuf;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyString};
 
 use super::error::{InvalidKeyError, InvalidSettingError};
-use crate::codec::Format;
+use super::value::Prefer;
 use crate::settings::{
     Location, Settings, check_tags, check_version, parse_busy_timeout, parse_location,
 };
@@ -69,7 +71,7 @@ pub(super) fn ttl(
     }
 }
 
-fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
+pub(super) fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
     if let Ok(text) = given.cast::<PyString>() {
         return Ok(Ttl::from_text(&text.to_string_lossy())?);
     }
@@ -99,10 +101,7 @@ fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
 }
 
 /// Tags: a list, or one string for one tag.
-pub(super) fn tags(tags: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
-    let Some(tags) = tags else {
-        return Ok(Vec::new());
-    };
+pub(super) fn tags(tags: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     let wrong = || -> PyResult<PyErr> {
         Ok(InvalidSettingError::new_err(format!(
             "tags: {} is neither a tag nor a list of tags; a tag is a str without lone surrogates",
@@ -136,13 +135,13 @@ pub(super) fn version(version: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64
 }
 
 /// The name of a format.
-pub(super) fn format(name: Option<&str>) -> PyResult<Option<Format>> {
+pub(super) fn format(name: Option<&str>) -> PyResult<Option<Prefer>> {
     let Some(name) = name else { return Ok(None) };
-    match Format::parse(name) {
-        Some(format) => Ok(Some(format)),
+    match Prefer::parse(name) {
+        Some(prefer) => Ok(Some(prefer)),
         None => Err(InvalidSettingError::new_err(format!(
-            "prefer: {name:?} is not a format; give \"json\", \"orjson\", \"msgpack\" or \
-             \"cachetronomy\""
+            "prefer: {name:?} is not a format; give \"json\", \"orjson\", \"msgpack\", \
+             \"cachetronomy\", or register it first"
         ))),
     }
 }
@@ -203,30 +202,39 @@ impl<'py> FromPyObject<'_, 'py> for Items {
 
 /// Opening: arguments to settings.
 pub(super) fn settings(
-    py: Python<'_>,
     db_path: Option<&Bound<'_, PyAny>>,
     max_items_in_memory: Items,
     busy_timeout: f64,
 ) -> PyResult<Settings> {
     let mut settings = Settings::default();
-    if let Some(path) = db_path {
+    if let Some(given) = db_path {
         let wrong = |_| {
             InvalidSettingError::new_err(format!(
-                "db_path: {path:?} is not a path; give a str, a pathlib.Path, or \":memory:\""
+                "db_path: {given:?} is not a path; give a str, a pathlib.Path, or \":memory:\""
             ))
         };
-        let plain = py
-            .import("os")?
-            .call_method1("fspath", (path,))
-            .map_err(wrong)?;
-        let text = plain.extract::<String>().map_err(wrong)?;
-        settings.location = parse_location(&text)?;
+        settings.location = parse_location(&fspath(given).map_err(wrong)?)?;
     } else if let Location::File(path) = &settings.location {
         settings.location = parse_location(&path.to_string_lossy())?;
     }
     if let Items::Given(limit) = max_items_in_memory {
-        settings.max_items_in_memory = limit;
+        settings.max_items_in_memory = Some(limit);
     }
     settings.busy_timeout = parse_busy_timeout(busy_timeout)?;
     Ok(settings)
+}
+
+fn fspath(path: &Bound<'_, PyAny>) -> PyResult<String> {
+    let os = path.py().import("os")?;
+    os.call_method1("fspath", (path,))?.extract()
+}
+
+/// The path of a file that is not a database in use.
+pub(super) fn path(given: &Bound<'_, PyAny>, name: &str) -> PyResult<PathBuf> {
+    let text = fspath(given).ok().filter(|text| !text.is_empty());
+    text.map(PathBuf::from).ok_or_else(|| {
+        InvalidSettingError::new_err(format!(
+            "{name}: {given:?} is not a path; give a str or a pathlib.Path"
+        ))
+    })
 }

@@ -1,21 +1,23 @@
 //! The sync client.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments::{self, Items};
-use super::clock::PyManualClock;
-use super::decorator::decorate;
+use super::error::{CacheClosedError, CachetronomyError};
+use super::fields;
 use super::fork::OPENING;
+use super::manual::{PyManualClock, PyManualGauge};
+use super::put::Put;
 use super::registry::register;
-use super::shared::{Put, Shared};
+use super::shared::Shared;
+use super::wrap::decorate;
 use crate::cache::Cache;
-use crate::entry::{AccessRow, Expired};
-use crate::settings::Location;
-use crate::time::{Clock, Timestamp};
+use crate::pressure::Gauge;
+use crate::time::Clock;
 
 /// A cache in two tiers: live objects in memory over a SQLite file.
 #[pyclass(
@@ -26,39 +28,90 @@ use crate::time::{Clock, Timestamp};
     weakref
 )]
 pub(crate) struct Client {
-    pub(super) shared: Arc<Shared>,
+    shared: OnceLock<Arc<Shared>>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         // Nobody is left to be told of an error.
-        Python::try_attach(|py| drop(self.shared.shutdown(py)));
+        if let Some(shared) = self.shared.get() {
+            Python::try_attach(|py| drop(shared.shutdown(py)));
+        }
     }
+}
+
+impl Client {
+    /// What `__init__` has opened.
+    #[inline]
+    pub(super) fn shared(&self) -> PyResult<&Arc<Shared>> {
+        self.shared.get().ok_or_else(not_open)
+    }
+
+    /// The cache, if it is open, ready for a call that may use the store.
+    pub(super) fn begin(&self, py: Python<'_>) -> PyResult<&Arc<Shared>> {
+        let shared = self.shared()?;
+        shared.begin(py)?;
+        Ok(shared)
+    }
+}
+
+#[cold]
+fn not_open() -> PyErr {
+    CacheClosedError::new_err("this cache was never opened; call super().__init__() first")
 }
 
 #[pymethods]
 impl Client {
+    /// Takes anything: subclasses have an `__init__` of their own, and `_open` does the work.
     #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            shared: OnceLock::new(),
+        }
+    }
+
+    /// Opens the cache: the one thing that `__init__` has to do.
     #[pyo3(signature = (
-        db_path = None, *, max_items_in_memory = Items::NotGiven, busy_timeout = 5.0, _clock = None
-    ), text_signature = "(db_path=None, *, max_items_in_memory=100, busy_timeout=5.0, _clock=None)")]
-    #[expect(clippy::used_underscore_binding, reason = "private to our tests")]
-    fn new(
+        db_path, profile, given, environment, *, max_items_in_memory = Items::NotGiven,
+        busy_timeout = 5.0, serializer = None, clock = None, gauge = None
+    ), text_signature = "($self, db_path, profile, given, environment, *, max_items_in_memory=..., \
+                         busy_timeout=5.0, serializer=None, clock=None, gauge=None)")]
+    #[expect(clippy::too_many_arguments, reason = "everything that can be set")]
+    fn _open(
+        &self,
         py: Python<'_>,
         db_path: Option<&Bound<'_, PyAny>>,
+        profile: &Bound<'_, PyAny>,
+        given: &Bound<'_, PyDict>,
+        environment: &Bound<'_, PyDict>,
         max_items_in_memory: Items,
         busy_timeout: f64,
-        _clock: Option<&Bound<'_, PyManualClock>>,
-    ) -> PyResult<Self> {
-        let settings = arguments::settings(py, db_path, max_items_in_memory, busy_timeout)?;
-        let clock = _clock.map_or(Clock::System, |hands| {
+        serializer: Option<&str>,
+        clock: Option<&Bound<'_, PyManualClock>>,
+        gauge: Option<&Bound<'_, PyManualGauge>>,
+    ) -> PyResult<()> {
+        if self.shared.get().is_some() {
+            return Err(CachetronomyError::new_err("this cache is open already"));
+        }
+        let mut settings = arguments::settings(db_path, max_items_in_memory, busy_timeout)?;
+        settings.profile = fields::name(profile)?;
+        settings.given = fields::changes(given)?;
+        settings.environment = fields::changes(environment)?;
+        let serializer = arguments::format(serializer)?;
+        let clock = clock.map_or(Clock::System, |hands| {
             Clock::Manual(hands.get().clock.clone())
+        });
+        let gauge = gauge.map_or(Gauge::System, |hand| {
+            Gauge::Manual(hand.get().gauge.clone())
         });
         // Until it is registered, no fork would know of it.
         let _inside = OPENING.enter(py);
-        let shared = Arc::new(Shared::open(py, settings, clock)?);
+        let shared = Arc::new(Shared::open(py, settings, clock, gauge, serializer)?);
         register(py, &shared)?;
-        Ok(Self { shared })
+        self.shared
+            .set(shared)
+            .map_err(|_| CachetronomyError::new_err("this cache is open already"))
     }
 
     /// Return the value of a key, or `default` on a miss.
@@ -82,16 +135,17 @@ impl Client {
         let key = arguments::key(key)?;
         let version = arguments::version(version)?;
         model.map_or(Ok(()), arguments::model)?;
-        let hash = self.shared.cache.hash(key);
-        let found = match self.shared.peek(py, hash, key, version, promote) {
+        let shared = self.shared()?;
+        let hash = shared.cache.hash(key);
+        let found = match shared.peek(py, hash, key, version, promote) {
             Some(value) => Some(value),
-            None => self.shared.load(py, key, version, promote)?,
+            None => shared.load(py, key, version, promote, None)?,
         };
         match (found, model) {
             (Some(value), None) => Ok(value.into_bound(py)),
             (Some(value), Some(model)) => {
-                let models = py.import(pyo3::intern!(py, "cachetronomy.models"))?;
-                models.call_method1(pyo3::intern!(py, "validate"), (value, model))
+                let module = py.import(pyo3::intern!(py, "cachetronomy._rebuild"))?;
+                module.call_method1(pyo3::intern!(py, "validate"), (value, model))
             }
             (None, _) => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
@@ -123,14 +177,13 @@ impl Client {
     ) -> PyResult<()> {
         let key = arguments::key(key)?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
-        self.shared.put(key, value, &put)
+        self.shared()?.put(key, value, &put)
     }
 
     /// Delete a key from both tiers; return whether it existed.
     fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let key = arguments::key(key)?;
-        self.shared.begin()?;
-        Ok(self.shared.remove(py, &[key])?.contains(&true))
+        Ok(self.begin(py)?.remove(py, &[key])?.contains(&true))
     }
 
     /// Return the values of those keys that are there, read in one transaction.
@@ -139,19 +192,19 @@ impl Client {
         py: Python<'py>,
         keys: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.shared.get_many(py, &arguments::keys(keys)?)
+        self.shared()?.get_many(py, &arguments::keys(keys)?)
     }
 
     /// Store every item of a mapping, in one transaction; the other parameters as in `set`.
     #[pyo3(signature = (
-        items, time_to_live = None, version = None, tags = None, prefer = None, *, ttl = None
+        items, time_to_live = None, tags = None, version = None, prefer = None, *, ttl = None
     ))]
     fn set_many(
         &self,
         items: &Bound<'_, PyAny>,
         time_to_live: Option<&Bound<'_, PyAny>>,
-        version: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
+        version: Option<&Bound<'_, PyAny>>,
         prefer: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -162,172 +215,47 @@ impl Client {
             .get_type::<PyDict>()
             .call1((items,))?
             .cast_into::<PyDict>()?;
-        self.shared.put_many(&items, &put)
+        self.shared()?.put_many(&items, &put)
     }
 
     /// Delete keys from both tiers, in one transaction; return how many existed.
     fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let keys = arguments::keys(keys)?;
         let keys: Vec<&str> = keys.iter().map(arguments::key).collect::<PyResult<_>>()?;
-        self.shared.begin()?;
-        Ok(self
-            .shared
-            .remove(py, &keys)?
-            .into_iter()
-            .filter(|existed| *existed)
-            .count())
+        let existed = self.begin(py)?.remove(py, &keys)?;
+        Ok(existed.into_iter().filter(|existed| *existed).count())
     }
 
     /// Drop a key from memory; the store keeps it.
     fn evict(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = key.py();
         let key = arguments::key(key)?;
-        self.shared.begin()?;
-        drop(self.shared.cache.evict(key));
+        drop(self.begin(py)?.cache.evict(key));
         Ok(())
     }
 
     /// Drop everything from memory; the store keeps it.
-    fn evict_all(&self) -> PyResult<()> {
-        self.shared.begin()?;
-        drop(self.shared.cache.evict_all());
+    fn evict_all(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.begin(py)?.cache.evict_all());
         Ok(())
     }
 
     /// Empty both tiers.
     fn clear_all(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.begin()?;
-        self.shared.detached(py, Cache::clear)?;
-        drop(self.shared.cache.evict_all());
+        let shared = self.begin(py)?;
+        shared.detached(py, Cache::clear)?;
+        drop(shared.cache.evict_all());
         Ok(())
-    }
-
-    /// Removes what is past its deadline: `[(key, expire_at)]`.
-    fn _clear_expired(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>)>> {
-        self.shared.begin()?;
-        let expired = self.shared.detached(py, Cache::delete_expired)?;
-        drop(self.shared.cache.forget_expired(&expired));
-        let text = |entry: Expired| (entry.key, entry.expire_at.map(|time| time.to_string()));
-        Ok(expired.into_iter().map(text).collect())
-    }
-
-    /// Remove entries that have any of the tags or, if `exact_match`, exactly these; return
-    /// their keys.
-    #[pyo3(signature = (tags, exact_match = false))]
-    fn clear_by_tags(
-        &self,
-        py: Python<'_>,
-        tags: &Bound<'_, PyAny>,
-        exact_match: bool,
-    ) -> PyResult<Vec<String>> {
-        let tags = arguments::tags(Some(tags))?;
-        self.shared.begin()?;
-        let removed = self
-            .shared
-            .detached(py, |cache| cache.delete_by_tags(&tags, exact_match))?;
-        drop(self.shared.cache.forget(removed.iter().map(String::as_str)));
-        Ok(removed)
-    }
-
-    /// Return the keys of the live entries in the store.
-    fn store_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.shared.begin()?;
-        Ok(self.shared.detached(py, Cache::store_keys)?)
-    }
-
-    /// Return the keys of the live entries in memory.
-    fn memory_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.shared.begin()?;
-        Ok(self.shared.detached(py, Cache::memory_keys)?)
-    }
-
-    /// Return the keys of the live entries in either tier, each once.
-    fn all_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        // Memory holds nothing that the store does not.
-        self.store_keys(py)
-    }
-
-    /// Return the hits of this process: `[(key, count)]`, hottest first.
-    #[pyo3(signature = (limit = None))]
-    fn memory_stats(&self, limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
-        let limit = arguments::limit(limit)?;
-        self.shared.begin()?;
-        Ok(self.shared.cache.memory_stats(limit)?)
-    }
-
-    /// Hits of all processes ever: `[(key, count, last_accessed, profile)]`, hottest first.
-    #[pyo3(signature = (limit = None))]
-    fn _store_stats(
-        &self,
-        py: Python<'_>,
-        limit: Option<i64>,
-    ) -> PyResult<Vec<(String, i64, String, String)>> {
-        let tuple = |row: AccessRow| (row.key, row.count, row.last_accessed, row.profile);
-        // A stranger's row with a time that is none hides no other.
-        let readable = |row: &AccessRow| Timestamp::parse(&row.last_accessed).is_some();
-        let rows = self.shared.hottest(py, limit)?.into_iter();
-        Ok(rows.filter(readable).map(tuple).collect())
-    }
-
-    /// Return the hottest keys of all processes ever: `[(key, count)]`.
-    #[pyo3(signature = (limit = Some(10)), text_signature = "($self, limit=10)")]
-    fn get_hot_keys(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, i64)>> {
-        let pair = |row: AccessRow| (row.key, row.count);
-        Ok(self
-            .shared
-            .hottest(py, limit)?
-            .into_iter()
-            .map(pair)
-            .collect())
-    }
-
-    /// Return a dict of counters of this process since it opened the cache - `memory_hits`,
-    /// `store_hits`, `misses`, `hit_ratio` (0 to 1), `sets`, `evictions` (a dict by reason),
-    /// `evictions_count`, `expired`, `seconds_saved`, `errors` - and of sizes as they are:
-    /// `memory_keys`, `memory_bytes`, `store_keys`, `store_bytes` (of the file), `total_keys`,
-    /// `hot_keys`, `profile`.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.shared.begin()?;
-        let stats = self.shared.detached(py, Cache::stats)?;
-        let report = PyDict::new(py);
-        report.set_item("memory_hits", stats.memory_hits)?;
-        report.set_item("store_hits", stats.store_hits)?;
-        report.set_item("misses", stats.misses)?;
-        report.set_item("hit_ratio", stats.hit_ratio)?;
-        report.set_item("sets", stats.sets)?;
-        report.set_item("evictions", stats.evictions)?;
-        report.set_item("evictions_count", stats.evictions_count)?;
-        report.set_item("expired", stats.expired)?;
-        report.set_item("memory_keys", stats.memory_keys)?;
-        report.set_item("memory_bytes", stats.memory_bytes)?;
-        report.set_item("store_keys", stats.store_keys)?;
-        report.set_item("store_bytes", stats.store_bytes)?;
-        report.set_item("total_keys", stats.store_keys)?;
-        report.set_item(
-            "hot_keys",
-            PyList::new(py, self.get_hot_keys(py, Some(10))?)?,
-        )?;
-        report.set_item("seconds_saved", stats.seconds_saved)?;
-        report.set_item("errors", stats.errors)?;
-        report.set_item("profile", &self.shared.cache.settings().profile)?;
-        Ok(report)
-    }
-
-    /// Write pending counts and logs to the store.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.begin()?;
-        Ok(self.shared.detached(py, Cache::flush_logs)?)
-    }
-
-    /// Look for damage in both tiers, the file and every entry; return one line for each finding.
-    fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.shared.begin()?;
-        Ok(self.shared.detached(py, Cache::check)?)
     }
 
     /// Write what is pending and close the cache. Calling it again does nothing; any other call
     /// raises `CacheClosedError` from then on.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(self.shared.shutdown(py)?)
+        // What was never opened has nothing to close.
+        match self.shared.get() {
+            Some(shared) => Ok(shared.shutdown(py)?),
+            None => Ok(()),
+        }
     }
 
     /// Another name of `shutdown`.
@@ -336,7 +264,7 @@ impl Client {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().shared.cache.check_open()?;
+        slf.get().shared()?.cache.check_open()?;
         Ok(slf)
     }
 
@@ -361,35 +289,48 @@ impl Client {
         prefer: Option<&str>,
         key_builder: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().shared.cache.check_open()?;
+        slf.get().shared()?.cache.check_open()?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
         decorate(slf, function, put, key_builder)
     }
 
-    fn __repr__(&self) -> String {
-        let location = match &self.shared.cache.settings().location {
-            Location::Memory => String::from(":memory:"),
-            Location::File(path) => path.display().to_string(),
-        };
-        let state = if self.shared.cache.check_open().is_err() {
-            " closed"
-        } else {
-            ""
-        };
-        format!("<Cachetronaut {location:?}{state}>")
+    /// The file, or `":memory:"`.
+    #[getter]
+    fn db_path(&self) -> PyResult<String> {
+        Ok(self.shared()?.name())
+    }
+
+    /// Whether the cache was closed.
+    #[getter]
+    fn is_closed(&self) -> bool {
+        self.shared
+            .get()
+            .is_none_or(|shared| shared.cache.check_open().is_err())
+    }
+
+    fn __repr__(&self) -> PyResult<String> {
+        let state = if self.is_closed() { " closed" } else { "" };
+        Ok(match self.shared.get() {
+            Some(_) => format!("<Cachetronaut {:?}{state}>", self.db_path()?),
+            None => String::from("<Cachetronaut, not open>"),
+        })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         let mut result = Ok(());
-        self.shared.cache.try_visit(|value| {
-            if result.is_ok() {
-                result = visit.call(value);
-            }
-        });
+        if let Some(shared) = self.shared.get() {
+            shared.cache.try_visit(|value| {
+                if result.is_ok() {
+                    result = visit.call(value);
+                }
+            });
+        }
         result
     }
 
     fn __clear__(&self) {
-        drop(self.shared.cache.abandon());
+        if let Some(shared) = self.shared.get() {
+            drop(shared.cache.abandon());
+        }
     }
 }

@@ -1,150 +1,82 @@
 //! The decorator: a callable in the place of the function, that asks the cache first.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
+use super::arguments;
 use super::client::Client;
 use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError};
+use super::hot_keys;
 use super::key;
 use super::memo::{Key, Memo};
+use super::put::Put;
 use super::sentinel::miss;
-use super::shared::{Put, Shared};
+use super::shared::Shared;
 use super::signature::Signature;
+use super::value;
+use super::wrap::misfit;
 use crate::cache::Lookup;
 
 /// What `@cache` makes of a plain function, and what serves the wrapper of a coroutine function.
 #[pyclass(module = "cachetronomy._core", frozen, dict, weakref)]
 pub(crate) struct CachedFunction {
     client: Py<Client>,
+    /// The client's, here for the sake of the hot path.
+    shared: Arc<Shared>,
+    /// The version of results that are hits: the one given or, without one, that of the class that
+    /// the function promises, or that of the latest result.
+    version: AtomicI64,
     function: Py<PyAny>,
     key_builder: Option<Py<PyAny>>,
     name: String,
     signature: Signature,
     memo: Memo,
     put: Put,
+    /// From plain maps to what the return annotation promises. Made when it is needed first: the
+    /// annotation may name classes that come later in the module.
+    rebuild: OnceLock<Option<Py<PyAny>>>,
 }
 
-/// `@cache` on a function, or `@cache(...)`, which waits for one.
-pub(super) fn decorate<'py>(
-    client: &Bound<'py, Client>,
-    function: Option<Bound<'py, PyAny>>,
-    put: Put,
-    key_builder: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = client.py();
-    let key_builder = key_builder.map(Bound::unbind);
-    if let Some(function) = function {
-        return wrap(client, &function, put, key_builder);
-    }
-    let client = client.clone().unbind();
-    let decorator = PyCFunction::new_closure(
-        py,
-        Some(c"cached"),
-        None,
-        move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            let py = args.py();
-            let key_builder = key_builder.as_ref().map(|builder| builder.clone_ref(py));
-            wrap(
-                client.bind(py),
-                &args.get_item(0)?,
-                put.clone(),
-                key_builder,
-            )
-            .map(Bound::unbind)
-        },
-    )?;
-    Ok(decorator.into_any())
-}
-
-fn wrap<'py>(
-    client: &Bound<'py, Client>,
-    function: &Bound<'py, PyAny>,
-    put: Put,
-    key_builder: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = client.py();
-    let inspect = py.import("inspect")?;
-    let is = |question: &str| {
-        inspect
-            .call_method1(question, (function,))?
-            .extract::<bool>()
-    };
-    refuse(
-        function,
-        is("isgeneratorfunction")? || is("isasyncgenfunction")?,
-    )?;
-    let text = |name: &str| {
-        function
-            .getattr(name)
-            .and_then(|text| text.extract::<String>())
-    };
-    let mut name = format!("{}.{}", key::module_of(function)?, text("__qualname__")?);
-    if name.ends_with("<lambda>") {
-        name.push_str(&key::code_of(function)?);
-    }
-    if is("ismethod")? {
-        // Bound before it was decorated: the object is no argument any more, but tells its
-        // results from those of others.
-        name.push_str(&key::text_of("self", &function.getattr("__self__")?)?);
-    }
-    let cached = Bound::new(
-        py,
-        CachedFunction {
+impl CachedFunction {
+    /// `name`: what its keys begin with.
+    pub(super) fn new(
+        client: &Bound<'_, Client>,
+        function: &Bound<'_, PyAny>,
+        name: String,
+        put: Put,
+        key_builder: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        Ok(Self {
             client: client.clone().unbind(),
+            shared: Arc::clone(client.get().shared()?),
+            version: AtomicI64::new(put.version.unwrap_or(1)),
             function: function.clone().unbind(),
             key_builder,
             name,
             signature: Signature::of(function)?,
             memo: Memo::default(),
             put,
-        },
-    )?;
-    py.import("functools")?
-        .call_method1("update_wrapper", (&cached, function))?;
-    if is("iscoroutinefunction")? {
-        return py
-            .import("cachetronomy._coroutines")?
-            .call_method1("wrap", (&cached,));
+            rebuild: OnceLock::new(),
+        })
     }
-    Ok(cached.into_any())
-}
 
-fn refuse(function: &Bound<'_, PyAny>, is_generator: bool) -> PyResult<()> {
-    if is_generator {
-        return Err(PyTypeError::new_err(format!(
-            "{} is a generator function: what it yields exists only once, so there is nothing to \
-             keep; return a list instead",
-            function.getattr("__qualname__")?
-        )));
-    }
-    let kind = function.get_type().name()?;
-    if kind == "staticmethod" || kind == "classmethod" || kind == "property" {
-        return Err(PyTypeError::new_err(format!(
-            "@cache got a {kind} object; put @{kind} above @cache"
-        )));
-    }
-    if !function.is_callable() || function.getattr_opt("__qualname__")?.is_none() {
-        return Err(PyTypeError::new_err(format!(
-            "@cache needs a function, not {}",
-            function.repr()?
-        )));
-    }
-    Ok(())
-}
-
-impl CachedFunction {
     fn shared(&self) -> &Shared {
-        &self.client.get().shared
+        &self.shared
     }
 
     /// The value in memory, for positional arguments that are remembered: the hot path.
     #[inline]
     fn recall(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
-        let (py, version) = (args.py(), Some(self.put.version));
+        let (py, version) = (args.py(), Some(self.version.load(Ordering::Relaxed)));
+        if hot_keys::is_watched() {
+            // The slow way tells whoever watches.
+            return None;
+        }
         let cache = &self.shared().cache;
         // What left memory comes out with the answer, and is dropped after both locks are free.
         let lookup = self.memo.find(args, |key| {
@@ -206,13 +138,35 @@ impl CachedFunction {
         Ok(value)
     }
 
+    /// What makes of a stored result what the function promised. Asked before the store is: the
+    /// promise may have a version too.
+    fn rebuild<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyAny>>> {
+        let made = if let Some(made) = self.rebuild.get() {
+            made
+        } else {
+            let module = py.import("cachetronomy._rebuild")?;
+            let made = module.call_method1("rebuilder", (&self.function,))?;
+            if self.put.version.is_none() {
+                let promised = module.call_method1("promised_version", (&self.function,))?;
+                if let Ok(Some(version)) = arguments::version(Some(&promised)) {
+                    self.version.store(version, Ordering::Relaxed);
+                }
+            }
+            let made: Option<Bound<'py, PyAny>> = made.extract()?;
+            // Of two threads that make it, the first one wins.
+            self.rebuild.get_or_init(|| made.map(Bound::unbind))
+        };
+        Ok(made.as_ref().map(|made| made.bind(py)))
+    }
+
     fn read<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         key: &str,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (py, version) = (args.py(), Some(self.put.version));
+        let py = args.py();
+        let version = || Some(self.version.load(Ordering::Relaxed));
         let hash = self.shared().cache.hash(key);
         if kwargs.is_none() && self.key_builder.is_none() {
             self.memo.insert(
@@ -223,20 +177,26 @@ impl CachedFunction {
                 },
             );
         }
-        let found = match self.shared().peek(py, hash, key, version, true) {
-            Some(value) => Some(value),
-            None => self.shared().load(py, key, version, true)?,
-        };
+        let mut found = self.shared().peek(py, hash, key, version(), true);
+        if found.is_none() {
+            let rebuild = self.rebuild(py)?;
+            found = self.shared().load(py, key, version(), true, rebuild)?;
+        }
         Ok(found.map(|value| value.into_bound(py)))
     }
 
     /// Stores a result. One that cannot be stored is not lost: the error carries it.
     fn store(&self, key: &str, value: &Bound<'_, PyAny>, compute_us: i64) -> PyResult<()> {
         let py = value.py();
-        let put = Put {
+        let mut put = Put {
             compute_us,
             ..self.put.clone()
         };
+        if put.version.is_none() {
+            put.version = value::class_version(value)?;
+            let version = put.version.unwrap_or(1);
+            self.version.store(version, Ordering::Relaxed);
+        }
         let Err(error) = self.shared().put(key, value, &put) else {
             return Ok(());
         };
@@ -287,13 +247,8 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<String> {
-        match self.build_key(args, kwargs)? {
-            Some(key) => Ok(key),
-            None => Err(PyTypeError::new_err(format!(
-                "these arguments do not fit the signature of {}",
-                self.name
-            ))),
-        }
+        self.build_key(args, kwargs)?
+            .ok_or_else(|| misfit(&self.name))
     }
 
     /// The client that keeps the results.
@@ -367,6 +322,7 @@ impl CachedFunction {
         visit.call(&self.client)?;
         visit.call(&self.function)?;
         self.signature.traverse(&visit)?;
-        visit.call(&self.key_builder)
+        visit.call(&self.key_builder)?;
+        visit.call(self.rebuild.get().and_then(Option::as_ref))
     }
 }

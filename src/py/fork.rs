@@ -6,6 +6,7 @@
 //! until no thread is in a call that runs without the interpreter, and closes the connections;
 //! parent and child then open their own.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,21 @@ pub(super) struct Door {
 /// A call that is inside, until this is dropped.
 pub(super) struct Visit<'a>(&'a Door);
 
+thread_local! {
+    /// This is a background thread of ours, which runs a destructor.
+    static BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops values that a background thread removed from memory. When the interpreter is about to end
+/// they are left where they are.
+pub(super) fn drop_in_background(values: Vec<Py<PyAny>>) {
+    Python::try_attach(|_| {
+        BACKGROUND.set(true);
+        drop(values);
+        BACKGROUND.set(false);
+    });
+}
+
 /// The door to opening a client, which no client can have yet.
 pub(super) static OPENING: Door = Door {
     inside: AtomicUsize::new(0),
@@ -40,7 +56,8 @@ impl Door {
         loop {
             // In this order, as `close` looks in the other one: one of the two sees the other.
             self.inside.fetch_add(1, Ordering::SeqCst);
-            if !self.closed.load(Ordering::SeqCst) {
+            // Background threads are waited for before the process forks; they must not wait too.
+            if !self.closed.load(Ordering::SeqCst) || BACKGROUND.get() {
                 return Visit(self);
             }
             self.inside.fetch_sub(1, Ordering::SeqCst);
@@ -90,15 +107,19 @@ pub(super) fn register(core: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyo3(name = "_before_fork")]
 pub(crate) fn before_fork(py: Python<'_>) {
     OPENING.close(py);
-    for client in open_clients() {
+    let clients = open_clients();
+    for client in &clients {
         client.door.close(py);
-        py.detach(|| {
-            client.maintenance.pause();
-            // A fork cannot be refused; what could not be written or closed is counted.
-            if client.cache.suspend().is_err() {
-                client.cache.count_error();
-            }
-        });
+    }
+    // Only then: a destructor that a background thread runs may use another client.
+    for client in &clients {
+        py.detach(|| client.maintenance.pause());
+    }
+    for client in &clients {
+        // A fork cannot be refused; what could not be written or closed is counted.
+        if py.detach(|| client.cache.suspend()).is_err() {
+            client.cache.count_error();
+        }
     }
 }
 

@@ -1,18 +1,25 @@
 //! The Python module `cachetronomy._core`: the only place that knows Python. An export list.
 
+mod admin;
 mod arguments;
 mod client;
-mod clock;
 mod decorator;
 mod error;
+mod fields;
 mod fork;
+mod hot_keys;
+mod inspect;
 mod key;
+mod log;
+mod manual;
 mod memo;
+mod put;
 mod registry;
 mod sentinel;
 mod shared;
 mod signature;
 mod value;
+mod wrap;
 
 use pyo3::prelude::*;
 
@@ -22,15 +29,25 @@ mod _core {
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
-    use super::clock::PyManualClock;
-    #[pymodule_export]
     use super::decorator::CachedFunction;
     #[pymodule_export]
+    use super::fields::check_setting;
+    #[pymodule_export]
     use super::fork::{after_fork, before_fork};
+    #[pymodule_export]
+    use super::hot_keys::{
+        deregister_key, hot_keys, memory_key_count, promote_key, register_callback,
+    };
+    #[pymodule_export]
+    use super::manual::{PyManualClock, PyManualGauge};
     #[pymodule_export]
     use super::registry::close_all;
     #[pymodule_export]
     use super::sentinel::Missing;
+    #[pymodule_export]
+    use super::value::register_serializer;
+    #[pymodule_export]
+    use super::wrap::default_key;
     #[pymodule_export]
     use super::{deserialize, serialize};
 
@@ -39,6 +56,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::error::resolve(module.py());
+        module.add("_PROFILE_DEFAULTS", super::fields::defaults(module.py())?)?;
         module.add("MISS", super::sentinel::miss(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
@@ -50,9 +68,10 @@ mod _core {
 fn serialize<'py>(
     obj: &Bound<'py, PyAny>,
     prefer: Option<&str>,
-) -> PyResult<(Bound<'py, pyo3::types::PyBytes>, &'static str)> {
-    let (data, format) = value::encode(obj, arguments::format(prefer)?)?;
-    Ok((pyo3::types::PyBytes::new(obj.py(), &data), format.as_str()))
+) -> PyResult<(Bound<'py, pyo3::types::PyBytes>, String)> {
+    let (data, label) = value::encode(obj, arguments::format(prefer)?.as_ref())?;
+    let data = pyo3::types::PyBytes::new(obj.py(), &data);
+    Ok((data, String::from(label.as_str())))
 }
 
 /// Decodes what `serialize` made, or what a plain-format writer made.

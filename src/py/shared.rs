@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments;
 use super::error::{CorruptEntryError, SerializationError};
-use super::fork::Door;
-use super::value;
-use crate::cache::{Arrival, Cache, Draft, Lookup};
-use crate::codec::Format;
-use crate::entry::AccessRow;
+use super::fork::{self, Door};
+use super::hot_keys;
+use super::log;
+use super::put::Put;
+use super::value::{self, Prefer};
+use crate::cache::{Arrival, Cache, Draft, Lookup, Part, Surroundings};
+use crate::entry::Row;
 use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
-use crate::settings::Settings;
-use crate::time::{Clock, Ttl};
+use crate::pressure::Gauge;
+use crate::settings::{Location, Settings};
+use crate::time::Clock;
 
 /// A live Python object.
 type Live = Py<PyAny>;
@@ -27,42 +31,10 @@ pub(super) struct Shared {
     pub(super) door: Door,
     pub(super) maintenance: Maintenance,
     pub(super) started: AtomicBool,
+    /// The format to try first for values whose writer names none.
+    serializer: Option<Prefer>,
     /// Closed by the interpreter's exit, not by the program.
     exited: AtomicBool,
-}
-
-/// How an entry is to be written.
-#[derive(Clone)]
-pub(super) struct Put {
-    pub(super) ttl: Option<Ttl>,
-    pub(super) version: i64,
-    pub(super) tags: Vec<String>,
-    pub(super) prefer: Option<Format>,
-    pub(super) compute_us: i64,
-}
-
-impl Put {
-    /// The parameters of `set`, `set_many` and the decorator, checked.
-    pub(super) fn parse(
-        ttl: Option<&Bound<'_, PyAny>>,
-        time_to_live: Option<&Bound<'_, PyAny>>,
-        version: Option<&Bound<'_, PyAny>>,
-        tags: Option<&Bound<'_, PyAny>>,
-        prefer: Option<&str>,
-    ) -> PyResult<Self> {
-        Ok(Self {
-            ttl: arguments::ttl(ttl, time_to_live)?,
-            version: arguments::version(version)?.unwrap_or(1),
-            tags: arguments::tags(tags)?,
-            prefer: arguments::format(prefer)?,
-            compute_us: 0,
-        })
-    }
-
-    /// Whether nothing is to be kept.
-    fn is_void(&self) -> bool {
-        self.ttl.is_some_and(Ttl::is_zero)
-    }
 }
 
 /// Threads that can be inside the memory tier at once: one, under the interpreter's lock.
@@ -75,13 +47,25 @@ fn parallelism(py: Python<'_>) -> PyResult<usize> {
 
 impl Shared {
     /// Opens the store.
-    pub(super) fn open(py: Python<'_>, settings: Settings, clock: Clock) -> PyResult<Self> {
-        let parallelism = parallelism(py)?;
+    pub(super) fn open(
+        py: Python<'_>,
+        settings: Settings,
+        clock: Clock,
+        gauge: Gauge,
+        serializer: Option<Prefer>,
+    ) -> PyResult<Self> {
+        let surroundings = Surroundings {
+            clock,
+            gauge,
+            parallelism: parallelism(py)?,
+            dispose: Box::new(fork::drop_in_background),
+        };
         Ok(Self {
-            cache: Arc::new(py.detach(|| Cache::open(settings, clock, parallelism))?),
+            cache: Arc::new(py.detach(|| Cache::open(settings, surroundings))?),
             door: Door::default(),
             maintenance: Maintenance::default(),
             started: AtomicBool::new(false),
+            serializer,
             exited: AtomicBool::new(false),
         })
     }
@@ -96,16 +80,50 @@ impl Shared {
         py.detach(|| call(&self.cache))
     }
 
-    /// Before each use of the store: the thread that serves it runs, and what it removed from
-    /// memory is dropped here, where a destructor may run.
-    pub(super) fn begin(&self) -> Result<()> {
+    /// As [`Shared::detached`] for a call that may come upon damaged rows, which the program's log
+    /// is told of.
+    pub(super) fn reading<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&Cache<Live>) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        let result = self.detached(py, call);
+        self.tell(py);
+        Ok(result?)
+    }
+
+    /// Before each use of the store: the thread that serves it runs, and what that one found is
+    /// told.
+    pub(super) fn begin(&self, py: Python<'_>) -> Result<()> {
         self.cache.check_open()?;
         // Not while a fork is under way: the child would have the handle without the thread.
         if !self.door.is_closed() && !self.started.swap(true, Ordering::AcqRel) {
             self.maintenance.start(&self.cache)?;
         }
-        drop(self.cache.take_graveyard());
+        self.tell(py);
         Ok(())
+    }
+
+    /// Tells the program's log of damaged rows, of each once.
+    pub(super) fn tell(&self, py: Python<'_>) {
+        for damage in self.cache.take_reports() {
+            let message = format!(
+                "{}, table {}, key {:?}: {}; it counts as missing",
+                self.name(),
+                damage.table,
+                damage.key,
+                damage.reason
+            );
+            log::warn(py, &message);
+        }
+    }
+
+    /// Where the store is.
+    pub(super) fn name(&self) -> String {
+        match self.cache.location() {
+            Location::Memory => String::from(":memory:"),
+            Location::File(path) => path.display().to_string(),
+        }
     }
 
     /// The live value in memory, if it is what the store holds.
@@ -122,7 +140,12 @@ impl Shared {
             .cache
             .lookup(hash, key, version, promote, |value| value.clone_ref(py))
         {
-            Lookup::Hit(value) => Some(value),
+            Lookup::Hit(value) => {
+                if promote && hot_keys::is_watched() {
+                    hot_keys::tell(py, key);
+                }
+                Some(value)
+            }
             Lookup::Miss(left) => {
                 drop(left);
                 None
@@ -130,7 +153,8 @@ impl Shared {
         }
     }
 
-    /// The value in the store, which then is in memory too.
+    /// The value in the store, which then is in memory too. `rebuild`: makes of plain data what it
+    /// was, before it enters memory; what it refuses is a miss.
     #[cold]
     pub(super) fn load(
         &self,
@@ -138,8 +162,9 @@ impl Shared {
         key: &str,
         version: Option<i64>,
         promote: bool,
+        rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
-        self.begin()?;
+        self.begin(py)?;
         // Microseconds, without a lock to wait for: letting go of the interpreter and getting it
         // back can cost far more. Only when somebody holds the file do we step aside.
         let found = match self.cache.fetch(key, version, false) {
@@ -149,8 +174,9 @@ impl Shared {
             found => found,
         };
         if let Some(arrival) = found? {
-            return self.receive(py, key, arrival, promote);
+            return self.receive(py, key, arrival, promote, rebuild);
         }
+        self.tell(py);
         // A stale copy is of no more use - unless the row is only of another version.
         if version.is_none() {
             drop(self.cache.forget([key]));
@@ -164,15 +190,44 @@ impl Shared {
         key: &str,
         arrival: Arrival,
         promote: bool,
+        rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
-        match value::decode(py, &arrival.row.data, &arrival.row.format) {
-            Ok(value) => {
-                let value = value.unbind();
-                drop(self.cache.admit(key, value.clone_ref(py), arrival, promote));
-                Ok(Some(value))
+        let decoded = self.decode(py, key, &arrival.row)?;
+        self.tell(py);
+        let Some(mut value) = decoded else {
+            return Ok(None);
+        };
+        if let Some(rebuild) = rebuild {
+            match rebuild.call1((&value,)) {
+                Ok(instance) => value = instance,
+                // It does not fit the class any more, which has changed since.
+                Err(error) if error.is_instance_of::<PyException>(py) => {
+                    self.cache.count_miss();
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
             }
+        }
+        let value = value.unbind();
+        drop(self.cache.admit(key, value.clone_ref(py), arrival, promote));
+        if promote && hot_keys::is_watched() {
+            hot_keys::tell(py, key);
+        }
+        Ok(Some(value))
+    }
+
+    /// The value of a row; one that cannot be decoded is a miss.
+    pub(super) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        row: &Row,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match value::decode(py, &row.data, &row.format) {
+            Ok(value) => Ok(Some(value)),
             Err(error) if error.is_instance_of::<CorruptEntryError>(py) => {
-                self.cache.reject();
+                self.cache
+                    .reject(String::from(key), error.value(py).to_string());
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -182,23 +237,35 @@ impl Shared {
     /// Stores one value, then keeps it in memory.
     pub(super) fn put(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<()> {
         let py = value.py();
-        self.begin()?;
+        self.begin(py)?;
         if put.is_void() {
             self.remove(py, &[key])?;
             return Ok(());
         }
-        let draft = self.encode(key, value, put)?;
-        let commit = self.detached(py, |cache| cache.store(&[(key, &draft)], &put.tags))?;
+        let part = self.cache.begin_write(put.ttl, put.tags.as_deref());
+        let draft = self.encode(key, value, put, &part)?;
+        let commit = self.detached(py, |cache| cache.store(&[(key, &draft)]))?;
         drop(self.cache.keep(key, value.clone().unbind(), &draft, commit));
         Ok(())
     }
 
-    fn encode(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<Draft> {
+    fn encode(
+        &self,
+        key: &str,
+        value: &Bound<'_, PyAny>,
+        put: &Put,
+        part: &Part,
+    ) -> PyResult<Draft> {
+        let version = match put.version {
+            Some(version) => version,
+            None => value::class_version(value)?.unwrap_or(1),
+        };
+        let prefer = put.prefer.as_ref().or(self.serializer.as_ref());
         let (data, format) =
-            value::encode(value, put.prefer).map_err(|error| name_key(key, error, value.py()))?;
+            value::encode(value, prefer).map_err(|error| name_key(key, error, value.py()))?;
         Ok(self
             .cache
-            .draft(data, format.as_str(), put.ttl, put.version, put.compute_us))
+            .draft(data, format.as_str(), part, version, put.compute_us))
     }
 
     pub(super) fn remove(&self, py: Python<'_>, keys: &[&str]) -> PyResult<Vec<bool>> {
@@ -209,6 +276,9 @@ impl Shared {
 
     pub(super) fn shutdown(&self, py: Python<'_>) -> Result<()> {
         let _inside = self.door.enter(py);
+        if self.cache.check_open().is_ok() {
+            hot_keys::keep(self.cache.hits(None));
+        }
         let (values, closed) = py.detach(|| {
             self.maintenance.stop();
             self.cache.close()
@@ -223,7 +293,7 @@ impl Shared {
         py: Python<'py>,
         keys: &[Bound<'py, PyAny>],
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.begin()?;
+        self.begin(py)?;
         let found = PyDict::new(py);
         let mut missing: Vec<(&Bound<'py, PyAny>, &str)> = Vec::new();
         for key in keys {
@@ -234,10 +304,10 @@ impl Shared {
             }
         }
         let texts: Vec<&str> = missing.iter().map(|(_, text)| *text).collect();
-        let arrivals = self.detached(py, |cache| cache.fetch_many(&texts))?;
+        let arrivals = self.reading(py, |cache| cache.fetch_many(&texts))?;
         for ((key, text), arrival) in missing.into_iter().zip(arrivals) {
             if let Some(arrival) = arrival
-                && let Some(value) = self.receive(py, text, arrival, true)?
+                && let Some(value) = self.receive(py, text, arrival, true, None)?
             {
                 found.set_item(key, value)?;
             }
@@ -253,27 +323,21 @@ impl Shared {
             .iter()
             .map(|(key, _)| arguments::key(key))
             .collect::<PyResult<_>>()?;
-        self.begin()?;
+        self.begin(py)?;
         if put.is_void() {
             return self.remove(py, &keys).map(drop);
         }
+        let part = self.cache.begin_write(put.ttl, put.tags.as_deref());
         let mut drafts = Vec::with_capacity(pairs.len());
         for (key, (_, value)) in keys.iter().zip(&pairs) {
-            drafts.push((*key, self.encode(key, value, put)?));
+            drafts.push((*key, self.encode(key, value, put, &part)?));
         }
         let named: Vec<(&str, &Draft)> = drafts.iter().map(|(key, draft)| (*key, draft)).collect();
-        let commit = self.detached(py, |cache| cache.store(&named, &put.tags))?;
+        let commit = self.detached(py, |cache| cache.store(&named))?;
         for ((key, draft), (_, value)) in drafts.iter().zip(&pairs) {
             drop(self.cache.keep(key, value.clone().unbind(), draft, commit));
         }
         Ok(())
-    }
-
-    /// The access log, hottest first.
-    pub(super) fn hottest(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<AccessRow>> {
-        let limit = arguments::limit(limit)?;
-        self.begin()?;
-        Ok(self.detached(py, |cache| cache.store_stats(limit))?)
     }
 
     /// Closes what the program left open when the interpreter exits.

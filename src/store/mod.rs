@@ -2,11 +2,16 @@
 
 pub mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::entry::{AccessRecord, AccessRow, EvictionRecord, Expired, NewEntry, Row, StoreSize};
+use crate::entry::{
+    AccessRecord, AccessRow, Answer, Cell, EvictionRecord, EvictionRow, Expired, FullRow, Listing,
+    NewEntry, Row, StoreSize,
+};
 use crate::error::Result;
 use crate::freshness::{Commit, Freshness, Stamp};
+use crate::settings::{Profile, ProfileChanges};
 use crate::time::Timestamp;
 
 /// A row and where the store stood before it was read.
@@ -16,6 +21,15 @@ pub struct Fetched {
     pub row: Option<Row>,
     /// For the entry that is made of it.
     pub stamp: Stamp,
+}
+
+/// Which of a kind: all, or the one with this key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// All of them.
+    All,
+    /// One.
+    Key(&'a str),
 }
 
 /// A persistent tier, shared by all threads of the process.
@@ -35,6 +49,15 @@ pub trait Store: Send + Sync {
     /// error of its own.
     fn read_many(&self, keys: &[&str]) -> Result<Vec<Result<Fetched>>>;
 
+    /// Reads live rows whole, at most `limit` readable ones. `with_data`: their payloads too.
+    fn rows(
+        &self,
+        which: Which<'_>,
+        now: Timestamp,
+        limit: Option<usize>,
+        with_data: bool,
+    ) -> Result<Listing<FullRow>>;
+
     /// Writes entries in one transaction, each in the place of its predecessor.
     fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit>;
 
@@ -44,9 +67,16 @@ pub trait Store: Send + Sync {
     /// Deletes every entry; returns how many there were.
     fn clear(&self) -> Result<u64>;
 
+    /// The keys of live entries that have one of the tags or, if `exact`, exactly these.
+    fn tagged(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>>;
+
     /// Deletes every entry that has one of the tags or, if `exact`, exactly these; returns the
     /// keys of those that were live.
     fn delete_by_tags(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>>;
+
+    /// Deletes every entry that was written under a profile; returns the keys of those that were
+    /// live.
+    fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>>;
 
     /// Deletes up to `limit` entries whose time has come.
     fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Expired>>;
@@ -57,18 +87,55 @@ pub trait Store: Send + Sync {
     /// How much there is.
     fn size(&self, now: Timestamp) -> Result<StoreSize>;
 
-    /// Adds to the access log and the eviction log in one transaction.
-    fn append_logs(&self, accesses: &[AccessRecord], evictions: &[EvictionRecord]) -> Result<()>;
+    /// Adds to the access log, under the given profile, and to the eviction log, in one
+    /// transaction.
+    fn append_logs(
+        &self,
+        accesses: &[AccessRecord],
+        profile: &str,
+        evictions: &[EvictionRecord],
+    ) -> Result<()>;
 
     /// The access log, hottest first.
-    fn access_log(&self, limit: Option<usize>) -> Result<Vec<AccessRow>>;
+    fn accesses(&self, which: Which<'_>, limit: Option<usize>) -> Result<Listing<AccessRow>>;
+
+    /// Deletes from the access log.
+    fn delete_accesses(&self, which: Which<'_>) -> Result<()>;
+
+    /// The eviction log, newest first.
+    fn evictions(&self, limit: Option<usize>) -> Result<Listing<EvictionRow>>;
+
+    /// How many lines the eviction log has.
+    fn count_evictions(&self) -> Result<u64>;
+
+    /// Empties the eviction log.
+    fn delete_evictions(&self) -> Result<()>;
+
+    /// Stored profiles, by name. A field that cannot be read has its default.
+    fn profiles(&self, which: Which<'_>) -> Result<Listing<Profile>>;
+
+    /// Changes a stored profile, which is made with the defaults if there is none; returns it.
+    fn save_profile(&self, name: &str, changes: &ProfileChanges) -> Result<Profile>;
+
+    /// Deletes a stored profile; says whether it was there.
+    fn delete_profile(&self, name: &str) -> Result<bool>;
+
+    /// Runs one statement in the backend's own language; one that writes only if `write`.
+    fn query(&self, statement: &str, parameters: &[Cell], write: bool) -> Result<Answer>;
 
     /// Moves written pages to their place and gives free ones back: a little at a time, called
     /// about once a second.
     fn maintain(&self) -> Result<()>;
 
-    /// Looks for damage; one line for each finding.
-    fn check(&self) -> Result<Vec<String>>;
+    /// Gives all free pages back at once.
+    fn vacuum(&self) -> Result<()>;
+
+    /// Copies everything, as of one moment, to a new file.
+    fn backup(&self, path: &Path) -> Result<()>;
+
+    /// Looks for damage; one line for each finding. `fix`: removes entries that nobody can read,
+    /// and makes the index of tags anew.
+    fn check(&self, fix: bool) -> Result<Vec<String>>;
 
     /// Lets go of everything that a forked child must not inherit. Until `resume`, a method that
     /// may not wait returns [`crate::error::Error::StoreBusy`]; the caller sees to it that no

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
-use cachetronomy::cache::{Cache, Lookup};
+use cachetronomy::cache::{Cache, Lookup, Surroundings};
 use cachetronomy::error::Error;
 use cachetronomy::settings::{Location, Settings};
-use cachetronomy::store::Store;
 use cachetronomy::store::sqlite::SqliteStore;
-use cachetronomy::time::{Clock, ManualClock};
+use cachetronomy::store::{Store, Which};
+use cachetronomy::time::ManualClock;
 
-use super::{HOUR, SECOND, START, in_memory, put, settings};
+use super::{HOUR, SECOND, START, by, in_memory, put, settings};
 
 /// A deadlock would hang the whole suite: the body runs in a thread that may be given up.
 fn within_a_minute(body: impl FnOnce() + Send + 'static) {
@@ -49,7 +49,7 @@ impl Drop for Nosy {
                 cache.memory_keys(),
                 cache.memory_stats(None),
                 cache.stats(),
-                cache.check(),
+                cache.check(false),
             ));
             drop((
                 cache.delete(&["k"]),
@@ -61,7 +61,7 @@ impl Drop for Nosy {
                 cache.forget(["k"]),
                 cache.evict("j"),
                 cache.evict_all(),
-                cache.take_graveyard(),
+                cache.relieve(f64::MAX),
             ));
             cache.try_visit(|_| ());
         }
@@ -75,12 +75,15 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
         let folder = tempfile::tempdir().unwrap();
         let hands = ManualClock::new(START);
         let settings = Settings {
-            max_items_in_memory: Some(2),
+            max_items_in_memory: Some(Some(2)),
             ..settings(&folder.path().join("a.db"))
         };
         // One shard, so that any lock that is held is the one the destructor asks for.
-        let clock = Clock::Manual(hands.clone());
-        let cache: Arc<Cache<Nosy>> = Arc::new(Cache::open(settings, clock, 1).unwrap());
+        let surroundings = Surroundings {
+            parallelism: 1,
+            ..by(&hands)
+        };
+        let cache: Arc<Cache<Nosy>> = Arc::new(Cache::open(settings, surroundings).unwrap());
         let (drops, inside) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let value = || Nosy {
             cache: Arc::downgrade(&cache),
@@ -88,8 +91,9 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
             inside: Arc::clone(&inside),
         };
         let put = |key: &str, ttl| {
-            let draft = cache.draft(b"1".to_vec(), "json", Some(ttl), 1, 0);
-            let commit = cache.store(&[(key, &draft)], &[]).unwrap();
+            let part = cache.begin_write(Some(ttl), None);
+            let draft = cache.draft(b"1".to_vec(), "json", &part, 1, 0);
+            let commit = cache.store(&[(key, &draft)]).unwrap();
             drop(cache.keep(key, value(), &draft, commit));
         };
         let lookup = |key: &str| {
@@ -118,7 +122,6 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
             ("swept", &|| {
                 hands.advance(3_600 * SECOND);
                 cache.sweep().unwrap();
-                drop(cache.take_graveyard());
             }),
             ("evicted", &|| drop(cache.evict("k"))),
             ("all evicted", &|| drop(cache.evict_all())),
@@ -153,9 +156,9 @@ fn closing_twice_is_closing_once_and_every_later_call_says_so() {
             location,
             ..Settings::default()
         };
-        let cache: Cache<u64> = Cache::open(settings, Clock::Manual(hands.clone()), 2).unwrap();
+        let cache: Cache<u64> = Cache::open(settings, by(&hands)).unwrap();
         put(&cache, "k", 1, HOUR, &[]);
-        let draft = cache.draft(b"2".to_vec(), "json", None, 1, 0);
+        let draft = cache.draft(b"2".to_vec(), "json", &cache.begin_write(None, None), 1, 0);
         let handed: usize = std::thread::scope(|scope| {
             let closers: Vec<_> = (0..4)
                 .map(|_| {
@@ -178,7 +181,7 @@ fn closing_twice_is_closing_once_and_every_later_call_says_so() {
             ("check_open", cache.check_open().err()),
             ("fetch", cache.fetch("k", None, true).err()),
             ("fetch_many", cache.fetch_many(&["k"]).err()),
-            ("store", cache.store(&[("k", &draft)], &[]).err()),
+            ("store", cache.store(&[("k", &draft)]).err()),
             ("delete", cache.delete(&["k"]).err()),
             ("clear", cache.clear().err()),
             (
@@ -189,9 +192,9 @@ fn closing_twice_is_closing_once_and_every_later_call_says_so() {
             ("memory_keys", cache.memory_keys().err()),
             ("store_keys", cache.store_keys().err()),
             ("memory_stats", cache.memory_stats(None).err()),
-            ("store_stats", cache.store_stats(None).err()),
+            ("accesses", cache.accesses(Which::All, None).err()),
             ("stats", cache.stats().err()),
-            ("check", cache.check().err()),
+            ("check", cache.check(false).err()),
             ("sweep", cache.sweep().err()),
         ];
         for (name, error) in later {
@@ -225,10 +228,10 @@ fn every_method_of_a_closed_store_says_so() {
             ("delete_expired", store.delete_expired(START, 1).err()),
             ("keys", store.keys(START).err()),
             ("size", store.size(START).err()),
-            ("append_logs", store.append_logs(&[], &[]).err()),
-            ("access_log", store.access_log(None).err()),
+            ("append_logs", store.append_logs(&[], "p", &[]).err()),
+            ("accesses", store.accesses(Which::All, None).err()),
             ("maintain", store.maintain().err()),
-            ("check", store.check().err()),
+            ("check", store.check(false).err()),
         ];
         for (name, error) in calls {
             assert_eq!(error, Some(Error::Closed), "{name}");

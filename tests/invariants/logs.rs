@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cachetronomy::cache::Cache;
+use cachetronomy::cache::{Cache, Surroundings};
 use cachetronomy::error::Error;
 use cachetronomy::maintenance::Maintenance;
 use cachetronomy::settings::Settings;
-use cachetronomy::time::{Clock, ManualClock};
+use cachetronomy::store::Which;
+use cachetronomy::time::ManualClock;
 
 use super::{HOUR, START, get, in_memory, in_store, open, put, settings};
 
@@ -19,7 +20,7 @@ fn logs_are_complete_after_a_flush_and_after_a_close() {
     let cache = open::<u64>(&path, &hands);
     let other = open::<u64>(&path, &hands);
     let count = |cache: &Cache<u64>, key: &str| {
-        let rows = cache.store_stats(None).unwrap();
+        let rows = cache.accesses(Which::All, None).unwrap();
         rows.into_iter()
             .find(|row| row.key == key)
             .map_or(0, |row| row.count)
@@ -97,7 +98,7 @@ fn logs_never_make_a_read_wait_and_survive_a_flush_that_fails() {
         busy_timeout,
         ..settings(&path)
     };
-    let cache: Cache<u64> = Cache::open(settings, Clock::System, 2).unwrap();
+    let cache: Cache<u64> = Cache::open(settings, Surroundings::default()).unwrap();
     put(&cache, "k", 1, HOUR, &[]);
     let stranger = rusqlite::Connection::open(&path).unwrap();
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -110,10 +111,10 @@ fn logs_never_make_a_read_wait_and_survive_a_flush_that_fails() {
     drop(cache.evict("k"));
     assert!(matches!(cache.flush_logs(), Err(Error::StoreBusy { .. })));
     stranger.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(cache.store_stats(Some(1)).unwrap()[0].count, 100);
+    assert_eq!(cache.accesses(Which::All, Some(1)).unwrap()[0].count, 100);
     cache.flush_logs().unwrap();
     assert_eq!(
-        cache.store_stats(Some(1)).unwrap()[0].count,
+        cache.accesses(Which::All, Some(1)).unwrap()[0].count,
         100,
         "once, not twice"
     );
@@ -123,16 +124,16 @@ fn logs_never_make_a_read_wait_and_survive_a_flush_that_fails() {
 fn the_background_thread_flushes_and_stops_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let clock = Clock::System;
-    let cache: Arc<Cache<u64>> = Arc::new(Cache::open(settings(&path), clock, 2).unwrap());
-    let other: Cache<u64> = Cache::open(settings(&path), Clock::System, 2).unwrap();
+    let cache: Cache<u64> = Cache::open(settings(&path), Surroundings::default()).unwrap();
+    let cache = Arc::new(cache);
+    let other: Cache<u64> = Cache::open(settings(&path), Surroundings::default()).unwrap();
     put(&cache, "k", 1, HOUR, &[]);
     assert_eq!(in_memory(&cache, "k"), Some(1));
     let thread = Maintenance::default();
     thread.start(&cache).unwrap();
     thread.start(&cache).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while other.store_stats(None).unwrap().is_empty() {
+    while other.accesses(Which::All, None).unwrap().is_empty() {
         assert!(Instant::now() < deadline, "the hit was never written");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -12,7 +12,7 @@ mod trust;
 
 use std::path::Path;
 
-use cachetronomy::cache::{Cache, Lookup};
+use cachetronomy::cache::{Cache, Lookup, Surroundings};
 use cachetronomy::settings::{Location, Settings};
 use cachetronomy::time::{Clock, ManualClock, Timestamp, Ttl};
 
@@ -28,15 +28,25 @@ fn settings(path: &Path) -> Settings {
     }
 }
 
-fn open<V>(path: &Path, hands: &ManualClock) -> Cache<V> {
-    Cache::open(settings(path), Clock::Manual(hands.clone()), 2).unwrap()
+/// Surroundings with a clock that is turned by hand.
+fn by<V: 'static>(hands: &ManualClock) -> Surroundings<V> {
+    Surroundings {
+        clock: Clock::Manual(hands.clone()),
+        parallelism: 2,
+        ..Surroundings::default()
+    }
+}
+
+fn open<V: 'static>(path: &Path, hands: &ManualClock) -> Cache<V> {
+    Cache::open(settings(path), by(hands)).unwrap()
 }
 
 /// Encodes, stores, keeps: the order of a client.
 fn put(cache: &Cache<u64>, key: &str, value: u64, ttl: Ttl, tags: &[&str]) {
     let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
-    let draft = cache.draft(value.to_string().into_bytes(), "json", Some(ttl), 1, 0);
-    let commit = cache.store(&[(key, &draft)], &tags).unwrap();
+    let part = cache.begin_write(Some(ttl), Some(&tags));
+    let draft = cache.draft(value.to_string().into_bytes(), "json", &part, 1, 0);
+    let commit = cache.store(&[(key, &draft)]).unwrap();
     drop(cache.keep(key, value, &draft, commit));
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use cachetronomy::cache::Cache;
 use cachetronomy::error::Error;
 use cachetronomy::settings::Settings;
-use cachetronomy::time::{Clock, ManualClock, Ttl};
+use cachetronomy::time::{ManualClock, Ttl};
 
-use super::{HOUR, SECOND, START, get, in_memory, in_store, open, put, settings};
+use super::{HOUR, SECOND, START, by, get, in_memory, in_store, open, put, settings};
 
 #[test]
 fn a_value_past_its_deadline_is_never_returned_by_any_path() {
@@ -110,13 +110,14 @@ fn a_write_that_fails_leaves_both_tiers_as_they_were() {
         busy_timeout,
         ..settings(&path)
     };
-    let cache: Cache<u64> = Cache::open(settings, Clock::Manual(hands), 2).unwrap();
+    let cache: Cache<u64> = Cache::open(settings, by(&hands)).unwrap();
     put(&cache, "a", 1, HOUR, &[]);
     let stranger = rusqlite::Connection::open(&path).unwrap();
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let draft = cache.draft(b"2".to_vec(), "json", None, 1, 0);
+    let part = cache.begin_write(None, None);
+    let draft = cache.draft(b"2".to_vec(), "json", &part, 1, 0);
     assert!(matches!(
-        cache.store(&[("a", &draft)], &[]),
+        cache.store(&[("a", &draft)]),
         Err(Error::StoreBusy { .. })
     ));
     assert!(matches!(cache.delete(&["a"]), Err(Error::StoreBusy { .. })));
@@ -127,8 +128,8 @@ fn a_write_that_fails_leaves_both_tiers_as_they_were() {
     );
     stranger.execute_batch("ROLLBACK").unwrap();
     // One entry of a transaction that SQLite refuses takes the others with it.
-    let huge = cache.draft(vec![0; 1_000_000_001], "json", None, 1, 0);
-    let refused = cache.store(&[("a", &draft), ("huge", &huge)], &[]);
+    let huge = cache.draft(vec![0; 1_000_000_001], "json", &part, 1, 0);
+    let refused = cache.store(&[("a", &draft), ("huge", &huge)]);
     assert!(
         matches!(refused, Err(Error::Serialization { .. })),
         "{refused:?}"

@@ -3,13 +3,13 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cachetronomy::cache::Cache;
+use cachetronomy::cache::{Cache, Surroundings};
 use cachetronomy::entry::{EntryMeta, NewEntry};
 use cachetronomy::freshness::{Freshness, Touched};
 use cachetronomy::settings::{Location, Settings};
 use cachetronomy::store::Store;
 use cachetronomy::store::sqlite::SqliteStore;
-use cachetronomy::time::{Clock, ManualClock, Timestamp};
+use cachetronomy::time::{ManualClock, Timestamp};
 
 use super::{HOUR, SECOND, START, get, in_memory, open, put, settings};
 
@@ -101,7 +101,7 @@ fn a_read_in_another_thread_sees_what_was_written_before_it_began() {
             location,
             ..Settings::default()
         };
-        let cache: Cache<u64> = Cache::open(settings, Clock::System, 2).unwrap();
+        let cache: Cache<u64> = Cache::open(settings, Surroundings::default()).unwrap();
         let newest = AtomicU64::new(0);
         let reads = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -159,8 +159,9 @@ fn a_value_written_before_anothers_write_is_not_kept_after_it() {
     let hands = ManualClock::new(START);
     let (ours, theirs) = (open::<u64>(&path, &hands), open::<u64>(&path, &hands));
     for other in [&theirs, &ours] {
-        let draft = ours.draft(b"1".to_vec(), "json", None, 1, 0);
-        let commit = ours.store(&[("k", &draft)], &[]).unwrap();
+        let part = ours.begin_write(None, None);
+        let draft = ours.draft(b"1".to_vec(), "json", &part, 1, 0);
+        let commit = ours.store(&[("k", &draft)]).unwrap();
         put(other, "k", 2, HOUR, &[]);
         assert!(
             ours.keep("k", 1, &draft, commit).contains(&1),
@@ -220,6 +221,7 @@ fn nothing_proves_itself_fresh_once_a_store_stops_proving() {
             format: "json",
             meta,
             tags: &[],
+            profile: "p",
         };
         if writes {
             store.write(std::slice::from_ref(&entry)).unwrap();

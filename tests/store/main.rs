@@ -9,7 +9,9 @@
 mod damage;
 mod files;
 mod original;
+mod profiles;
 mod rows;
+mod upkeep;
 
 use std::path::Path;
 
@@ -60,6 +62,7 @@ fn put_until(store: &SqliteStore, key: &str, data: &[u8], list: &[&str], expire_
         format: "json",
         meta: meta(expire_at),
         tags: &tags,
+        profile: "p",
     };
     store.write(&[entry]).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cachetronomy::store::Store;
+use cachetronomy::store::{Store, Which};
 use cachetronomy::time::Timestamp;
 use rusqlite::Connection;
 
@@ -82,7 +82,8 @@ fn a_file_of_the_original_is_served_with_every_entry_and_tag() {
             }
             assert_eq!(data(&store, "packed"), Some(vec![0x93, 1, 2, 3]));
             assert_eq!(store.keys(NOW).unwrap().len(), 501, "{mode}");
-            assert_eq!(store.access_log(None).unwrap()[0].count, 4);
+            assert_eq!(store.accesses(Which::All, None).unwrap().rows[0].count, 4);
+            store.maintain().unwrap();
             assert_eq!(index(&path).len(), 1_001);
             assert_eq!(
                 store
@@ -96,7 +97,7 @@ fn a_file_of_the_original_is_served_with_every_entry_and_tag() {
                 .unwrap();
             assert_eq!(exact.len(), 50);
             assert_eq!(store.delete_expired(NOW, 10).unwrap().len(), 1);
-            assert_eq!(store.check().unwrap(), [""; 0]);
+            assert_eq!(store.check(false).unwrap(), [""; 0]);
             store.close().unwrap();
             drop(file);
             assert_eq!(
@@ -173,7 +174,7 @@ fn strangers_writes_keep_the_index_of_tags_right() {
     for (sql, expected) in steps {
         file.execute(sql, []).unwrap();
         assert_eq!(index(&path), pairs(expected), "{sql}");
-        assert_eq!(store.check().unwrap(), [""; 0], "{sql}");
+        assert_eq!(store.check(false).unwrap(), [""; 0], "{sql}");
     }
 }
 
@@ -213,6 +214,7 @@ fn a_strangers_update_clears_what_was_measured_of_the_old_value() {
             format,
             meta,
             tags: &[],
+            profile: "p",
         };
         store.write(&[entry]).unwrap();
         assert!(matches!(measures(), (Some(5), Some(1), Some(_))));

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cachetronomy::entry::{AccessRecord, EntryMeta, EvictionReason, EvictionRecord, NewEntry};
 use cachetronomy::error::Error;
 use cachetronomy::settings::{Location, Settings};
-use cachetronomy::store::Store;
 use cachetronomy::store::sqlite::SqliteStore;
+use cachetronomy::store::{Store, Which};
 use cachetronomy::time::{Timestamp, Ttl};
 
-use super::{NOW, PAST, data, index, open, pairs, put, put_until, settings, stranger, tags};
+use super::{NOW, PAST, data, index, open, pairs, put, put_until, stranger, tags};
 
 #[test]
 fn a_row_comes_back_as_it_was_written_also_from_another_store() {
@@ -34,6 +34,7 @@ fn a_row_comes_back_as_it_was_written_also_from_another_store() {
             format,
             meta,
             tags: &[],
+            profile: "p",
         }])
         .unwrap();
         for store in [&ours, &theirs] {
@@ -68,6 +69,7 @@ fn many_entries_are_written_together_and_the_last_of_one_key_stays() {
             format: "json",
             meta,
             tags: &[],
+            profile: "p",
         }
     };
     store
@@ -77,7 +79,7 @@ fn many_entries_are_written_together_and_the_last_of_one_key_stays() {
     assert_eq!(data(&store, "999"), Some(b"2999".to_vec()));
     assert_eq!(data(&store, "1999"), Some(b"1999".to_vec()));
     assert_eq!(store.clear().unwrap(), 2_000);
-    assert_eq!(store.check().unwrap(), [""; 0]);
+    assert_eq!(store.check(false).unwrap(), [""; 0]);
 }
 
 #[test]
@@ -233,7 +235,7 @@ fn a_key_may_be_any_text() {
             .len(),
         keys.len() - 10
     );
-    assert_eq!(store.check().unwrap(), [""; 0]);
+    assert_eq!(store.check(false).unwrap(), [""; 0]);
 }
 
 #[test]
@@ -283,22 +285,18 @@ fn what_has_expired_goes_in_chunks_and_the_rest_stays() {
 fn the_access_log_adds_up_over_two_stores() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let other = Settings {
-        profile: String::from("other"),
-        ..settings(&path)
-    };
-    let (ours, theirs) = (open(&path), SqliteStore::open(&other).unwrap());
+    let (ours, theirs) = (open(&path), open(&path));
     let hits = |key: &str, count, at: i64| AccessRecord {
         key: key.to_owned(),
         count,
         last_accessed: Timestamp(NOW.0 + at),
     };
-    ours.append_logs(&[hits("a", 2, 5), hits("b", 4, 0)], &[])
+    ours.append_logs(&[hits("a", 2, 5), hits("b", 4, 0)], "default", &[])
         .unwrap();
     theirs
-        .append_logs(&[hits("a", 3, 1), hits("c", 4, 0)], &[])
+        .append_logs(&[hits("a", 3, 1), hits("c", 4, 0)], "other", &[])
         .unwrap();
-    let rows = ours.access_log(None).unwrap();
+    let rows = ours.accesses(Which::All, None).unwrap().rows;
     let counts: Vec<_> = rows.iter().map(|row| (&*row.key, row.count)).collect();
     assert_eq!(
         counts,
@@ -307,11 +305,11 @@ fn the_access_log_adds_up_over_two_stores() {
     );
     assert_eq!(
         rows[0].last_accessed,
-        Timestamp(NOW.0 + 5).to_string(),
+        Timestamp(NOW.0 + 5),
         "the latest of both"
     );
     assert_eq!((&*rows[0].profile, &*rows[1].profile), ("other", "default"));
-    assert_eq!(theirs.access_log(Some(1)).unwrap().len(), 1);
+    assert_eq!(theirs.accesses(Which::All, Some(1)).unwrap().rows.len(), 1);
 }
 
 #[test]
@@ -322,12 +320,13 @@ fn the_eviction_log_keeps_its_newest_lines() {
     let record = |number: u64| EvictionRecord {
         key: number.to_string(),
         evicted_at: NOW,
-        reason: EvictionReason::ALL[usize::try_from(number % 6).unwrap()],
+        reason: EvictionReason::Time.as_str().into(),
         access_count: number,
+        profile: "p".into(),
     };
     let records: Vec<_> = (0..100_100).map(record).collect();
-    store.append_logs(&[], &records[..60_000]).unwrap();
-    store.append_logs(&[], &records[60_000..]).unwrap();
+    store.append_logs(&[], "p", &records[..60_000]).unwrap();
+    store.append_logs(&[], "p", &records[60_000..]).unwrap();
     store.close().unwrap();
     let found: (i64, i64, i64) = stranger(&path)
         .query_row(
@@ -354,6 +353,7 @@ fn a_value_beyond_sqlites_limit_is_refused_and_the_old_one_stays() {
         format: "json",
         meta,
         tags: &[],
+        profile: "p",
     };
     assert!(matches!(
         store.write(&[entry]),

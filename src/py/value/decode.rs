@@ -10,8 +10,8 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as DeError, MapAccess, SeqAccess, Visitor};
 
 use super::super::error::CorruptEntryError;
-use super::is_about_value;
 use super::typed::{self, MAX_PARTS};
+use super::{formats, is_about_value};
 use crate::codec::{self, CodecError, Depth, ExtCode, Format};
 
 /// No more items than this are made room for before they were seen: lengths in the file are
@@ -27,8 +27,7 @@ const FIRST_UNSURE_FLOAT: f64 = 9_223_372_036_854_775_808.0;
 /// Reads the value in `data`, which is in the format with the stored name `fmt`.
 pub(crate) fn decode<'py>(py: Python<'py>, data: &[u8], fmt: &str) -> PyResult<Bound<'py, PyAny>> {
     let Some(format) = Format::parse(fmt) else {
-        let reason = "no reader is known for this format; register it first, or delete the entry";
-        return Err(corrupt(py, fmt, reason, None));
+        return read_added(py, data, fmt);
     };
     let read = Read {
         py,
@@ -51,6 +50,22 @@ pub(crate) fn decode<'py>(py: Python<'py>, data: &[u8], fmt: &str) -> PyResult<B
             None if format.is_json() => read_foreign_json(py, data, fmt),
             None => Err(corrupt(py, fmt, &error.to_string(), None)),
         },
+    }
+}
+
+/// Reads a format that the program has added.
+#[cold]
+fn read_added<'py>(py: Python<'py>, data: &[u8], fmt: &str) -> PyResult<Bound<'py, PyAny>> {
+    match formats::load(py, fmt, data) {
+        Some(Err(cause)) if is_about_value(&cause, py) => {
+            Err(corrupt(py, fmt, &cause.to_string(), Some(cause)))
+        }
+        Some(result) => result,
+        None => {
+            let reason =
+                "no reader is known for this format; register it first, or delete the entry";
+            Err(corrupt(py, fmt, reason, None))
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! From a Python object to the bytes of the plainest format that carries it exactly.
 
-use std::cell::{Cell, RefCell};
-
 use pyo3::PyTypeCheck;
 use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
@@ -10,136 +8,69 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::super::error::SerializationError;
-use super::{is_about_value, typed, types};
-use crate::codec::{self, Depth, ExtCode, Format, MAX_DEPTH, Marker};
-
-/// Longer ways to the refused part are cut off after this many steps.
-const SHOWN_STEPS: usize = 8;
-/// Longer keys are cut off after this many characters, in messages only.
-const SHOWN_KEY_CHARS: usize = 60;
-
-/// Why a walk ended early.
-pub(super) enum Stop {
-    /// The value fits into this larger format.
-    Needs(Format),
-    /// No format carries the value; the text goes after the place.
-    Refused(String),
-    /// Python raised.
-    Raised(PyErr),
-}
-
-impl From<PyErr> for Stop {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
-    }
-}
+use super::classes::{self, Dataclass, Kind, Outer, Plan};
+use super::formats::{self, Label, Prefer};
+use super::walk::{Failure, Stop, Walk, refusal, shown};
+use super::{models, typed, types};
+use crate::codec::{self, Depth, ExtCode, Format, Marker};
 
 /// Writes `value` in `prefer` if that format carries it exactly, else in the first of JSON,
 /// `MessagePack` and our own format that does.
 pub(crate) fn encode(
     value: &Bound<'_, PyAny>,
-    prefer: Option<Format>,
-) -> PyResult<(Vec<u8>, Format)> {
-    let mut format = prefer.unwrap_or(Format::Json);
+    prefer: Option<&Prefer>,
+) -> PyResult<(Vec<u8>, Label)> {
+    let mut format = match prefer {
+        None => Format::Json,
+        Some(Prefer::BuiltIn(format)) => *format,
+        Some(Prefer::Custom(name)) => match formats::dump(name, value)? {
+            Some(bytes) => return Ok((bytes, Label::Custom(name.clone()))),
+            None => Format::Json,
+        },
+    };
     loop {
-        let walk = Walk {
-            format,
-            stop: Cell::new(None),
-            way: RefCell::default(),
-        };
-        let node = Node {
-            value,
-            walk: &walk,
-            depth: Depth::default(),
-        };
-        let failure = match codec::encode(&node, format) {
-            Ok(bytes) => return Ok((bytes, format)),
-            Err(error) => walk
-                .stop
-                .take()
-                .unwrap_or_else(|| Stop::Refused(format!("is {error}"))),
-        };
-        match failure {
+        match write(value, format, Around::default()) {
+            Ok(bytes) => return Ok((bytes, Label::BuiltIn(format))),
             // Always a larger format than the one before, so this comes to an end.
-            Stop::Needs(larger) => format = larger,
-            failure => return Err(walk.into_error(value.py(), failure)),
+            Err(Failure {
+                stop: Stop::Needs(larger),
+                ..
+            }) => format = larger,
+            Err(failure) => return Err(failure.into_error(value.py())),
         }
     }
 }
 
-/// What the nodes of one walk share.
-struct Walk {
+/// Writes `value`, or a part of it, in this format and no other.
+pub(super) fn write(
+    value: &Bound<'_, PyAny>,
     format: Format,
-    /// Serde errors carry only text, so the reason waits here.
-    stop: Cell<Option<Stop>>,
-    /// The steps from the value to the refused part, innermost first. Filled after a refusal.
-    way: RefCell<Vec<String>>,
+    around: Around<'_, '_>,
+) -> Result<Vec<u8>, Failure> {
+    let walk = Walk::new(format);
+    let node = Node {
+        value,
+        walk: &walk,
+        around,
+    };
+    codec::encode(&node, format).map_err(|error| walk.into_failure(&error))
 }
 
-impl Walk {
-    #[cold]
-    fn stop<E: serde::ser::Error>(&self, stop: Stop) -> E {
-        self.stop.set(Some(stop));
-        E::custom("stopped")
-    }
-
-    #[cold]
-    fn refuse<E: serde::ser::Error>(&self, reason: &str) -> E {
-        self.stop(Stop::Refused(reason.to_owned()))
-    }
-
-    fn deeper<E: serde::ser::Error>(&self, depth: Depth) -> Result<Depth, E> {
-        depth.deeper().map_err(|_| {
-            self.refuse(&format!(
-                "is nested deeper than {MAX_DEPTH} containers, or contains itself; flatten it or \
-                 break the cycle"
-            ))
-        })
-    }
-
-    fn changed<E: serde::ser::Error>(&self) -> E {
-        self.refuse("was changed while it was being stored; store a copy, or lock it meanwhile")
-    }
-
-    /// Notes one step of the way, when the walk ended for a reason that names a place.
-    #[cold]
-    fn note(&self, step: impl FnOnce() -> String) {
-        let reason = self.stop.take();
-        if !matches!(reason, Some(Stop::Needs(_)) | None) {
-            self.way.borrow_mut().push(step());
-        }
-        self.stop.set(reason);
-    }
-
-    fn into_error(self, py: Python<'_>, failure: Stop) -> PyErr {
-        let way = self.way.into_inner();
-        let mut place = String::from("value");
-        place.extend(way.iter().rev().take(SHOWN_STEPS).map(String::as_str));
-        if way.len() > SHOWN_STEPS {
-            place.push_str("...");
-        }
-        match failure {
-            Stop::Raised(cause) if is_about_value(&cause, py) => {
-                let message = format!("{place} cannot be stored: {cause}");
-                let error = SerializationError::new_err(message);
-                error.set_cause(py, Some(cause));
-                error
-            }
-            Stop::Raised(error) => error,
-            Stop::Refused(reason) => SerializationError::new_err(format!("{place} {reason}")),
-            Stop::Needs(format) => {
-                SerializationError::new_err(format!("{place} needs {}", format.as_str()))
-            }
-        }
-    }
+/// What is around a node.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around<'a, 'py> {
+    pub(super) depth: Depth,
+    /// The outermost dataclass instance.
+    pub(super) outer: Option<&'a Outer<'py>>,
+    /// A key, or a set: what is read back has to be hashable, which no map is.
+    pub(super) hashed: bool,
 }
 
 /// One object on the walk.
 struct Node<'a, 'py> {
     value: &'a Bound<'py, PyAny>,
     walk: &'a Walk,
-    depth: Depth,
+    around: Around<'a, 'py>,
 }
 
 /// `value` as a `T`, if that is its exact class.
@@ -191,7 +122,10 @@ impl<'py> Node<'_, 'py> {
         Node {
             value,
             walk: self.walk,
-            depth,
+            around: Around {
+                depth,
+                ..self.around
+            },
         }
     }
 
@@ -228,7 +162,7 @@ impl<'py> Node<'_, 'py> {
         list: &Bound<'py, PyList>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let depth = self.walk.deeper(self.depth)?;
+        let depth = self.walk.deeper(self.around.depth)?;
         let length = list.len();
         let mut seq = serializer.serialize_seq(Some(length))?;
         let mut items = list.iter();
@@ -249,7 +183,7 @@ impl<'py> Node<'_, 'py> {
         dict: &Bound<'py, PyDict>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let depth = self.walk.deeper(self.depth)?;
+        let depth = self.walk.deeper(self.around.depth)?;
         let length = dict.len();
         let mut map = serializer.serialize_map(Some(length))?;
         let mut entries = dict.iter();
@@ -287,14 +221,14 @@ impl<'py> Node<'_, 'py> {
         if let Some(Ok(text)) = exact::<PyString>(key).map(|text| text.to_str()) {
             return map.serialize_key(text);
         }
+        let mut node = self.child(key, depth);
+        node.around.hashed = true;
         match self.walk.format {
             Format::Json | Format::Orjson if key.is_exact_instance_of::<PyBytes>() => {
                 Err(self.walk.stop(Stop::Needs(Format::MsgPack)))
             }
-            Format::MsgPack if key.is_exact_instance_of::<PyBytes>() => {
-                map.serialize_key(&self.child(key, depth))
-            }
-            Format::Cachetronomy => map.serialize_key(&self.child(key, depth)),
+            Format::MsgPack if key.is_exact_instance_of::<PyBytes>() => map.serialize_key(&node),
+            Format::Cachetronomy => map.serialize_key(&node),
             // The reason is that of the key itself, or else that it is no text.
             Format::Json | Format::Orjson | Format::MsgPack => {
                 Err(self.walk.stop(match classify_key(key) {
@@ -307,8 +241,17 @@ impl<'py> Node<'_, 'py> {
 
     #[inline(never)]
     fn typed<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let class = self.value.get_type();
+        if let Some(plan) = classes::known(&class) {
+            return self.instance(&plan, serializer);
+        }
         match types::classify(self.value) {
-            Ok(Some(code)) => self.parts(code, serializer),
+            Ok(Some(code)) => return self.parts(code, serializer),
+            Ok(None) => {}
+            Err(error) => return Err(self.walk.stop(error.into())),
+        }
+        match classes::plan(&class) {
+            Ok(Some(plan)) => self.instance(&plan, serializer),
             Ok(None) => Err(self.walk.stop(refusal(self.value))),
             Err(error) => Err(self.walk.stop(error.into())),
         }
@@ -320,7 +263,7 @@ impl<'py> Node<'_, 'py> {
         if self.walk.format != Format::Cachetronomy {
             return Err(self.walk.stop(Stop::Needs(Format::Cachetronomy)));
         }
-        let depth = self.walk.deeper(self.depth)?;
+        let depth = self.walk.deeper(self.around.depth)?;
         let parts = match typed::take_apart(self.value, code) {
             Ok(parts) => parts,
             Err(stop) => return Err(self.walk.stop(stop)),
@@ -328,7 +271,9 @@ impl<'py> Node<'_, 'py> {
         let mut seq = serializer.serialize_seq(Some(parts.len() + 1))?;
         seq.serialize_element(&Marker(code))?;
         for (index, part) in parts.iter().enumerate() {
-            if let Err(error) = seq.serialize_element(&self.child(part, depth)) {
+            let mut node = self.child(part, depth);
+            node.around.hashed |= matches!(code, ExtCode::Set | ExtCode::FrozenSet);
+            if let Err(error) = seq.serialize_element(&node) {
                 self.walk.note(|| match code {
                     ExtCode::Tuple => format!("[{index}]"),
                     ExtCode::Set | ExtCode::FrozenSet => " (a member)".to_owned(),
@@ -339,6 +284,61 @@ impl<'py> Node<'_, 'py> {
         }
         seq.end()
     }
+
+    /// Writes an instance of a class with fields.
+    #[inline(never)]
+    fn instance<S: Serializer>(&self, plan: &Plan, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.around.hashed {
+            return Err(self.walk.refuse(
+                "has fields, and the map of them is no key and no member of a set; use a tuple",
+            ));
+        }
+        // Its class is not written down, so the dataclass around it has to name it.
+        if let Some(Err(failure)) = self.around.outer.map(Outer::prove) {
+            return Err(self.walk.fail(failure));
+        }
+        match &plan.kind {
+            Kind::Dataclass(dataclass) => self.fields(dataclass, serializer),
+            Kind::Model => {
+                match models::plain_form(self.value, self.walk.format, self.around.depth) {
+                    Ok(dumped) => self.child(&dumped, self.around.depth).serialize(serializer),
+                    Err(failure) => Err(self.walk.fail(failure)),
+                }
+            }
+        }
+    }
+
+    /// Writes a dataclass instance as a map.
+    fn fields<S: Serializer>(
+        &self,
+        dataclass: &Dataclass,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let depth = self.walk.deeper(self.around.depth)?;
+        let itself = Outer::new(self.value);
+        if self.around.outer.is_none()
+            && let Err(failure) = dataclass.prove(&itself)
+        {
+            return Err(self.walk.fail(failure));
+        }
+        let mut map = serializer.serialize_map(Some(dataclass.names.len()))?;
+        for name in &dataclass.names {
+            let name = name.bind(self.value.py());
+            let written = match self.value.getattr(name) {
+                Ok(value) => {
+                    let mut node = self.child(&value, depth);
+                    node.around.outer = self.around.outer.or(Some(&itself));
+                    map.serialize_entry(&*name.to_string_lossy(), &node)
+                }
+                Err(error) => Err(self.walk.stop(error.into())),
+            };
+            if let Err(error) = written {
+                self.walk.note(|| format!(".{name}"));
+                return Err(error);
+            }
+        }
+        map.end()
+    }
 }
 
 /// Whether our own format may carry a key that the plain ones do not.
@@ -348,37 +348,10 @@ fn classify_key(key: &Bound<'_, PyAny>) -> Result<(), Stop> {
         || key.is_exact_instance_of::<PyInt>()
         || key.is_exact_instance_of::<PyFloat>()
         || key.is_exact_instance_of::<PyBool>();
-    if scalar || types::classify(key)?.is_some() {
+    // An instance with fields goes on, to be refused there for what it is.
+    if scalar || types::classify(key)?.is_some() || classes::plan(&key.get_type())?.is_some() {
         Ok(())
     } else {
         Err(refusal(key))
-    }
-}
-
-/// What to say of a class that is not carried.
-#[cold]
-fn refusal(value: &Bound<'_, PyAny>) -> Stop {
-    let describe = || -> PyResult<String> {
-        let class = value.get_type().fully_qualified_name()?;
-        let advice = match types::carried_base(value)? {
-            Some(base) => format!("convert it to a plain {base} first"),
-            None => "convert it to a plain value (dict, list, str, int, ...) first".to_owned(),
-        };
-        Ok(format!(
-            "is of type {class}, which cannot be stored exactly; {advice}"
-        ))
-    };
-    describe().map_or_else(Stop::Raised, Stop::Refused)
-}
-
-/// A key as it stands in a message. All keys that get here are of classes we carry.
-fn shown(key: &Bound<'_, PyAny>) -> String {
-    let Ok(text) = key.repr() else {
-        return "?".to_owned();
-    };
-    let text = text.to_string_lossy();
-    match text.char_indices().nth(SHOWN_KEY_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.into_owned(),
     }
 }

@@ -5,8 +5,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyModule, PyString, PyTuple, PyType};
 
-use super::encode::Stop;
 use super::typed::{Parts, a};
+use super::walk::Stop;
 use crate::codec::ExtCode;
 
 /// The kinds of data whose bytes are the whole value: no objects, no records.

@@ -8,9 +8,9 @@ use pyo3::types::{
 };
 use pyo3::{PyTypeInfo, intern};
 
-use super::encode::Stop;
 use super::numpy;
 use super::types::Types;
+use super::walk::Stop;
 use crate::codec::ExtCode;
 
 /// The parts of one typed value, in the order of the file.

@@ -104,9 +104,9 @@ pub(super) fn classify(value: &Bound<'_, PyAny>) -> PyResult<Option<ExtCode>> {
     Ok(Some(code))
 }
 
-/// The name of the class we carry from which the class of `value` derives, for advice.
-pub(super) fn carried_base(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-    let py = value.py();
+/// The name of the class we carry from which `class` derives.
+pub(super) fn carried_base(class: &Bound<'_, PyType>) -> PyResult<Option<String>> {
+    let py = class.py();
     let builtins = [
         py.get_type::<PyBool>(),
         py.get_type::<PyInt>(),
@@ -123,7 +123,6 @@ pub(super) fn carried_base(value: &Bound<'_, PyAny>) -> PyResult<Option<String>>
     let imported = Types::get(py)?
         .codes()
         .map(|(class, _)| class.bind(py).clone());
-    let class = value.get_type();
     for base in builtins.iter().chain(&imported) {
         if class.is_subclass(base)? {
             return Ok(Some(base.fully_qualified_name()?.to_string()));

@@ -105,16 +105,21 @@ impl Opener {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| unavailable(folder, &error))?;
         }
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(path) {
+        match Self::create_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(unavailable(path, &error))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Makes an empty file, which must not be there yet, for its owner alone.
+    pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path).map(drop)
     }
 
     /// Bytes of the file, without opening it.
@@ -217,7 +222,7 @@ pub(super) fn open_writer(opener: &Opener, committed: &Arc<AtomicU32>) -> Result
     let noted = Arc::clone(committed);
     let configured = writer
         .execute_batch(&format!(
-            "PRAGMA journal_size_limit={LOG_BYTES}; PRAGMA cache_size=-8000"
+            "PRAGMA journal_size_limit={LOG_BYTES}; PRAGMA cache_size=-32000"
         ))
         // Also takes the place of SQLite's own checkpoint, which would run inside a commit.
         .and_then(|()| {

@@ -1,11 +1,13 @@
-//! The tables `cache` and `cache_tag`: entries and the index of their tags.
+//! The table `cache`: entries, whatever strangers may have left in them.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::entry::{EntryMeta, Expired, NewEntry, Row};
+use super::tags::{forget_tags, remember_tags};
+use crate::entry::{Damage, EntryMeta, Expired, FullRow, Listing, NewEntry, Row};
 use crate::freshness::Touched;
+use crate::store::Which;
 use crate::time::Timestamp;
 
 /// A row as it was found: readable or not.
@@ -23,22 +25,89 @@ fn checksum(key: &str, format: &str, data: &[u8]) -> i64 {
     hash.digest().cast_signed()
 }
 
+/// The columns that make a row, in the order in which they are decoded. What stands in the place
+/// of the key, the payload and its checksum depends on the reader.
+macro_rules! select {
+    ($key:literal, $data:literal, $checksum:literal) => {
+        concat!(
+            "SELECT ",
+            $key,
+            ", ",
+            $data,
+            ", fmt, expire_at, tags, version, saved_by_profile, \
+             compute_us, ",
+            $checksum,
+            " FROM cache "
+        )
+    };
+}
+
+/// Text times begin with a digit, and `:` is what follows the digits: what a stranger left in the
+/// column that is no time at all is out of this range.
+pub(super) const LIVE: &str = "expire_at > ?1 AND expire_at < ':'";
+
 /// Reads one row.
 pub(super) fn read(connection: &Connection, key: &str) -> rusqlite::Result<Option<Found>> {
     connection
-        .prepare_cached(
-            "SELECT data, fmt, expire_at, version, compute_us, checksum FROM cache WHERE key = ?1",
-        )?
+        .prepare_cached(concat!(
+            select!("NULL", "data", "checksum"),
+            "WHERE key = ?1"
+        ))?
         .query_row([key], |row| Ok(decode(key, row)))
         .optional()
 }
 
+/// Reads live rows whole: all, or the one with a key.
+pub(super) fn read_whole(
+    connection: &Connection,
+    which: Which<'_>,
+    now: Timestamp,
+    limit: Option<usize>,
+    with_data: bool,
+) -> rusqlite::Result<Listing<FullRow>> {
+    let columns = if with_data {
+        select!("key", "data", "checksum")
+    } else {
+        select!("key", "x''", "NULL")
+    };
+    let (condition, value) = match which {
+        Which::All => (format!("{LIVE} ORDER BY rowid"), now.to_string()),
+        Which::Key(key) => (String::from("key = ?1"), String::from(key)),
+    };
+    let mut statement = connection.prepare_cached(&format!("{columns} WHERE {condition}"))?;
+    let mut rows = statement.query([value])?;
+    let (mut live, mut damaged) = (Vec::new(), Vec::new());
+    while limit.is_none_or(|limit| live.len() < limit) {
+        let Some(row) = rows.next()? else { break };
+        let key = text(row.get_ref(0)?);
+        let shown = key.clone().unwrap_or_default();
+        match key.map_or_else(|| Err(wrong("key")), |key| decode_whole(key, row)) {
+            Ok(row) if row.row.meta.expire_at > now => live.push(row),
+            Ok(_) => {}
+            Err(reason) => damaged.push(Damage {
+                table: "cache",
+                key: shown,
+                reason,
+            }),
+        }
+    }
+    Ok(Listing {
+        rows: live,
+        damaged,
+    })
+}
+
+fn wrong(column: &str) -> String {
+    format!("its column {column} is not what cachetronomy writes")
+}
+
 /// Every column may hold anything: SQLite does not enforce types, and strangers write this table.
+/// A row is readable as a whole or not at all: a value whose tags are lost is one that no clearing
+/// by tag would ever reach.
 fn decode(key: &str, row: &rusqlite::Row<'_>) -> Found {
-    let wrong = |what: &str| format!("its {what} is not what cachetronomy writes");
     let column = |index: usize| row.get_ref(index).map_err(|error| error.to_string());
-    let format = column(1)?.as_str().map_err(|_| wrong("column fmt"))?;
-    let data = match column(0)? {
+    let format = column(2)?.as_str().map_err(|_| wrong("fmt"))?;
+    let data = match column(1)? {
         ValueRef::Blob(bytes) => bytes.to_vec(),
         // Old versions stored MessagePack as text, one character a byte.
         ValueRef::Text(text) if format == "msgpack" => std::str::from_utf8(text)
@@ -48,31 +117,57 @@ fn decode(key: &str, row: &rusqlite::Row<'_>) -> Found {
                     .map(|c| u8::try_from(u32::from(c)).ok())
                     .collect()
             })
-            .ok_or_else(|| wrong("column data"))?,
+            .ok_or_else(|| wrong("data"))?,
         ValueRef::Text(text) => text.to_vec(),
-        _ => return Err(wrong("column data")),
+        _ => return Err(wrong("data")),
     };
-    let expire_at = column(2)?.as_str().ok().and_then(Timestamp::parse);
-    let expected = column(5)?.as_i64().ok();
+    let expected = column(8)?.as_i64().ok();
     if expected.is_some_and(|expected| expected != checksum(key, format, &data)) {
         return Err(String::from("its payload does not match its checksum"));
     }
+    let expire_at = column(3)?.as_str().ok().and_then(Timestamp::parse);
+    let expire_at = expire_at.ok_or_else(|| wrong("expire_at"))?;
+    parse_tags(column(4)?).ok_or_else(|| wrong("tags"))?;
+    let version = column(5)?.as_i64().ok().filter(|version| *version >= 1);
+    column(6)?.as_str().map_err(|_| wrong("saved_by_profile"))?;
     Ok(Row {
         format: String::from(format),
         data,
         meta: EntryMeta {
-            expire_at: expire_at.ok_or_else(|| wrong("column expire_at"))?,
-            version: column(3)?.as_i64().map_err(|_| wrong("column version"))?,
-            compute_us: column(4)?.as_i64().unwrap_or(0).max(0),
+            expire_at,
+            version: version.ok_or_else(|| wrong("version"))?,
+            compute_us: column(7)?.as_i64().unwrap_or(0).max(0),
         },
     })
+}
+
+fn decode_whole(key: String, row: &rusqlite::Row<'_>) -> Result<FullRow, String> {
+    let column = |index: usize| row.get_ref(index).map_err(|error| error.to_string());
+    Ok(FullRow {
+        row: decode(&key, row)?,
+        tags: parse_tags(column(4)?).unwrap_or_default(),
+        profile: text(column(6)?).unwrap_or_default(),
+        key,
+    })
+}
+
+/// A column of tags: a JSON array. What in it is no text is no tag.
+pub(super) fn parse_tags(value: ValueRef<'_>) -> Option<Vec<String>> {
+    let json = match value.as_str().ok()? {
+        "[]" => return Some(Vec::new()),
+        json => serde_json::from_str::<Vec<serde_json::Value>>(json).ok()?,
+    };
+    let text = |value| match value {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    };
+    Some(json.into_iter().filter_map(text).collect())
 }
 
 /// Writes one entry in the place of its predecessor.
 pub(super) fn write(
     connection: &Connection,
     entry: &NewEntry<'_>,
-    profile: &str,
     touched: &mut Touched,
 ) -> rusqlite::Result<()> {
     touched.add(entry.key);
@@ -97,25 +192,12 @@ pub(super) fn write(
             entry.meta.expire_at.to_string(),
             tags,
             entry.meta.version,
-            profile,
+            entry.profile,
             compute_us,
             size,
             checksum(entry.key, entry.format, entry.data),
         ])?;
-    forget_tags(connection, entry.key)?;
-    for tag in entry.tags {
-        connection
-            .prepare_cached("INSERT OR IGNORE INTO cache_tag(tag, key) VALUES (?1, ?2)")?
-            .execute([tag.as_str(), entry.key])?;
-    }
-    Ok(())
-}
-
-fn forget_tags(connection: &Connection, key: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM cache_tag WHERE key = ?1")?
-        .execute([key])?;
-    Ok(())
+    remember_tags(connection, entry.key, entry.tags)
 }
 
 /// Deletes one key; says whether a live entry was there.
@@ -126,14 +208,25 @@ pub(super) fn delete(
     touched: &mut Touched,
 ) -> rusqlite::Result<bool> {
     touched.add(key);
-    let live = connection
-        .prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING expire_at > ?2")?
-        .query_row(params![key, now.to_string()], |row| {
-            row.get::<_, Option<bool>>(0)
-        })
+    let deadline = connection
+        .prepare_cached("DELETE FROM cache WHERE key = ?1 RETURNING expire_at")?
+        .query_row([key], |row| Ok(time(row.get_ref(0)?)))
         .optional()?;
     forget_tags(connection, key)?;
-    Ok(live.flatten().unwrap_or(false))
+    Ok(deadline.flatten().is_some_and(|deadline| deadline > now))
+}
+
+/// Whether a live entry is there.
+pub(super) fn is_live(
+    connection: &Connection,
+    key: &str,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let deadline = connection
+        .prepare_cached("SELECT expire_at FROM cache WHERE key = ?1")?
+        .query_row([key], |row| Ok(time(row.get_ref(0)?)))
+        .optional()?;
+    Ok(deadline.flatten().is_some_and(|deadline| deadline > now))
 }
 
 /// Deletes everything; returns how many entries there were.
@@ -142,54 +235,6 @@ pub(super) fn clear(connection: &Connection, touched: &mut Touched) -> rusqlite:
     let count = connection.execute("DELETE FROM cache", [])?;
     connection.execute("DELETE FROM cache_tag", [])?;
     Ok(count as u64)
-}
-
-/// Keys with any of the tags or, if `exact`, with exactly these in any order.
-pub(super) fn tagged(
-    connection: &Connection,
-    tags: &[String],
-    exact: bool,
-) -> rusqlite::Result<Vec<String>> {
-    let with_tag = |tag: &str| -> rusqlite::Result<Vec<(String, String)>> {
-        connection
-            .prepare_cached(
-                "SELECT cache.key, cache.tags FROM cache_tag JOIN cache ON cache.key = cache_tag.key
-                 WHERE cache_tag.tag = ?1",
-            )?
-            .query_map([tag], |row| Ok(text(row.get_ref(0)?).zip(text(row.get_ref(1)?))))?
-            .filter_map(rusqlite::Result::transpose)
-            .collect()
-    };
-    if exact {
-        let candidates = match tags.first() {
-            Some(tag) => with_tag(tag)?,
-            None => connection
-                .prepare_cached("SELECT key, tags FROM cache WHERE tags = '[]'")?
-                .query_map([], |row| {
-                    Ok(text(row.get_ref(0)?).zip(text(row.get_ref(1)?)))
-                })?
-                .filter_map(rusqlite::Result::transpose)
-                .collect::<rusqlite::Result<_>>()?,
-        };
-        let mut wanted = tags.to_vec();
-        wanted.sort_unstable();
-        let same = |stored: &str| {
-            let mut stored: Vec<String> = serde_json::from_str(stored).unwrap_or_default();
-            stored.sort_unstable();
-            stored.dedup();
-            stored == wanted
-        };
-        return Ok(candidates
-            .into_iter()
-            .filter(|row| same(&row.1))
-            .map(|row| row.0)
-            .collect());
-    }
-    let mut keys = std::collections::BTreeSet::new();
-    for tag in tags {
-        keys.extend(with_tag(tag)?.into_iter().map(|row| row.0));
-    }
-    Ok(keys.into_iter().collect())
 }
 
 /// Deletes up to `limit` entries whose time has come, found through the index on `expire_at`.
@@ -205,10 +250,15 @@ pub(super) fn delete_expired(
         .prepare_cached("SELECT rowid, key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
         .query_map(params![now.to_string(), limit], |row| {
             let key = text(row.get_ref(1)?).unwrap_or_default();
-            let expire_at = row.get_ref(2)?.as_str().ok().and_then(Timestamp::parse);
+            let expire_at = time(row.get_ref(2)?);
             Ok((row.get(0)?, Expired { key, expire_at }))
         })?
         .collect::<rusqlite::Result<_>>()?;
+    // Texts with another offset than UTC do not sort as the times they stand for.
+    let past = |entry: &Expired| entry.expire_at.is_none_or(|deadline| deadline <= now);
+    let mut expired: Vec<_> = expired.into_iter().filter(|row| past(&row.1)).collect();
+    // Neighbours in the indexes are neighbours here: each page is changed once.
+    expired.sort_unstable_by(|a, b| a.1.key.cmp(&b.1.key));
     for (row, entry) in &expired {
         touched.add(&entry.key);
         connection
@@ -220,40 +270,59 @@ pub(super) fn delete_expired(
 }
 
 /// Text that a stranger may have written as something else.
-fn text(value: ValueRef<'_>) -> Option<String> {
+pub(super) fn text(value: ValueRef<'_>) -> Option<String> {
     value.as_str().ok().map(String::from)
 }
 
-/// The keys of all live entries. What is no text is no key that anybody can ask for.
+/// A time that a stranger may have written as something else.
+pub(super) fn time(value: ValueRef<'_>) -> Option<Timestamp> {
+    value.as_str().ok().and_then(Timestamp::parse)
+}
+
+/// The keys of all live entries. What is no text is no key that anybody can ask for, and what has
+/// no readable deadline is never served.
 pub(super) fn keys(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<String>> {
     connection
-        .prepare_cached("SELECT key FROM cache WHERE expire_at > ?1")?
-        .query_map([now.to_string()], |row| Ok(text(row.get_ref(0)?)))?
+        .prepare_cached(&format!("SELECT key, expire_at FROM cache WHERE {LIVE}"))?
+        .query_map([now.to_string()], |row| {
+            let live = time(row.get_ref(1)?).is_some_and(|deadline| deadline > now);
+            Ok(text(row.get_ref(0)?).filter(|_| live))
+        })?
         .filter_map(rusqlite::Result::transpose)
         .collect()
 }
 
-/// What is wrong with entries, one line for each that nobody can read.
-pub(super) fn check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// The keys of all entries that were written under a profile.
+pub(super) fn of_profile(connection: &Connection, profile: &str) -> rusqlite::Result<Vec<String>> {
     connection
-        .prepare_cached(
-            "SELECT data, fmt, expire_at, version, compute_us, checksum, key FROM cache",
-        )?
+        .prepare_cached("SELECT key FROM cache WHERE saved_by_profile = ?1")?
+        .query_map([profile], |row| Ok(text(row.get_ref(0)?)))?
+        .filter_map(rusqlite::Result::transpose)
+        .collect()
+}
+
+/// Entries that nobody can read: the row, and what is wrong with it.
+pub(super) fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+    connection
+        .prepare_cached(select!("key", "data", "checksum, rowid"))?
         .query_map([], |row| {
-            let Some(key) = text(row.get_ref(6)?) else {
-                return Ok(Some(String::from("an entry has a key that is no text")));
+            let finding = match text(row.get_ref(0)?) {
+                None => Some(String::from("an entry has a key that is no text")),
+                Some(key) => decode(&key, row)
+                    .err()
+                    .map(|reason| format!("the entry {key:?} cannot be read: {reason}")),
             };
-            let finding = |reason| format!("the entry {key:?} cannot be read: {reason}");
-            Ok(decode(&key, row).err().map(finding))
+            Ok(finding.map(|finding| (row.get(9), finding)))
         })?
         .filter_map(rusqlite::Result::transpose)
+        .map(|found| found.and_then(|(rowid, finding)| Ok((rowid?, finding))))
         .collect()
 }
 
 /// How many live entries there are.
 pub(super) fn count(connection: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached("SELECT count(*) FROM cache WHERE expire_at > ?1")?
+        .prepare_cached(&format!("SELECT count(*) FROM cache WHERE {LIVE}"))?
         .query_row([now.to_string()], |row| row.get::<_, i64>(0))
         .map(i64::cast_unsigned)
 }

@@ -1,14 +1,19 @@
 //! The tables `access_log` and `eviction_log`: what was read how often, what left and why.
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params};
 
-use crate::entry::{AccessRecord, AccessRow, EvictionRecord};
+use super::entries::{text, time};
+use crate::entry::{AccessRecord, AccessRow, Damage, EvictionRecord, EvictionRow, Listing};
+use crate::store::Which;
 
-/// Lines of the eviction log that are kept, the newest.
-const MAX_EVICTIONS: i64 = 100_000;
+/// Keys of the access log that are kept, the hottest, and lines of the eviction log, the newest.
+const MAX_ROWS: i64 = 100_000;
 
-/// Adds hits to the access log.
+/// Keys that leave a full access log at once, the coldest, so that it is not full again at once.
+const SURPLUS: i64 = MAX_ROWS / 10;
+
+/// Adds hits to the access log, and drops its coldest keys beyond the limit.
 pub(super) fn add_accesses(
     connection: &Connection,
     records: &[AccessRecord],
@@ -31,6 +36,31 @@ pub(super) fn add_accesses(
             profile
         ])?;
     }
+    if records.is_empty() {
+        return Ok(());
+    }
+    // The span of the row numbers bounds the count, and is known without counting.
+    let span: Option<i64> = connection
+        .prepare_cached("SELECT max(rowid) - min(rowid) FROM access_log")?
+        .query_row([], |row| row.get(0))?;
+    if span.unwrap_or(0) >= MAX_ROWS {
+        drop_coldest(connection)?;
+    }
+    Ok(())
+}
+
+fn drop_coldest(connection: &Connection) -> rusqlite::Result<()> {
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM access_log")?
+        .query_row([], |row| row.get(0))?;
+    if count > MAX_ROWS {
+        connection
+            .prepare_cached(
+                "DELETE FROM access_log WHERE rowid IN
+                     (SELECT rowid FROM access_log ORDER BY access_count, last_accessed LIMIT ?1)",
+            )?
+            .execute([count - MAX_ROWS + SURPLUS])?;
+    }
     Ok(())
 }
 
@@ -38,7 +68,6 @@ pub(super) fn add_accesses(
 pub(super) fn add_evictions(
     connection: &Connection,
     records: &[EvictionRecord],
-    profile: &str,
 ) -> rusqlite::Result<()> {
     let mut add = connection.prepare_cached(
         "INSERT INTO eviction_log(key, evicted_at, reason, last_access_count, evicted_by_profile)
@@ -50,13 +79,13 @@ pub(super) fn add_evictions(
         add.execute(params![
             record.key,
             evicted_at,
-            record.reason.as_str(),
+            record.reason,
             count,
-            profile
+            record.profile
         ])?;
     }
     if !records.is_empty() {
-        let oldest_kept = connection.last_insert_rowid() - MAX_EVICTIONS;
+        let oldest_kept = connection.last_insert_rowid() - MAX_ROWS;
         connection
             .prepare_cached("DELETE FROM eviction_log WHERE id <= ?1")?
             .execute([oldest_kept])?;
@@ -67,36 +96,107 @@ pub(super) fn add_evictions(
 /// The access log, hottest first.
 pub(super) fn accesses(
     connection: &Connection,
+    which: Which<'_>,
     limit: Option<usize>,
-) -> rusqlite::Result<Vec<AccessRow>> {
-    // A negative limit is no limit.
-    let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-    connection
-        .prepare_cached(
+) -> rusqlite::Result<Listing<AccessRow>> {
+    let select = match which {
+        Which::All => {
             "SELECT key, access_count, last_accessed, last_accessed_by_profile FROM access_log
-             ORDER BY access_count DESC, key LIMIT ?1",
-        )?
-        .query_map([limit], |row| Ok(decode(row).ok()))?
-        .filter_map(rusqlite::Result::transpose)
-        .collect()
-}
-
-/// A row with a key and a count; a stranger's odd one hides no other.
-fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<AccessRow> {
-    Ok(AccessRow {
-        key: row.get(0)?,
-        count: row.get(1)?,
-        last_accessed: text(row.get_ref(2)?),
-        profile: text(row.get_ref(3)?),
+             WHERE ?1 IS NULL ORDER BY access_count DESC, key"
+        }
+        Which::Key(_) => {
+            "SELECT key, access_count, last_accessed, last_accessed_by_profile FROM access_log
+             WHERE key = ?1"
+        }
+    };
+    list(connection, "access_log", select, which, limit, |row| {
+        Some(AccessRow {
+            key: text(row.get_ref(0).ok()?)?,
+            count: count(row.get_ref(1).ok()?)?,
+            last_accessed: time(row.get_ref(2).ok()?)?,
+            profile: text(row.get_ref(3).ok()?)?,
+        })
     })
 }
 
-/// A column of type `DATETIME` turns text that looks like a number into one.
-fn text(value: ValueRef<'_>) -> String {
-    match value {
-        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        ValueRef::Integer(number) => number.to_string(),
-        ValueRef::Real(number) => number.to_string(),
-        ValueRef::Null | ValueRef::Blob(_) => String::new(),
+/// The eviction log, newest first.
+pub(super) fn evictions(
+    connection: &Connection,
+    limit: Option<usize>,
+) -> rusqlite::Result<Listing<EvictionRow>> {
+    let select = "SELECT key, id, evicted_at, reason, last_access_count, evicted_by_profile
+         FROM eviction_log WHERE ?1 IS NULL ORDER BY evicted_at DESC, id DESC";
+    list(
+        connection,
+        "eviction_log",
+        select,
+        Which::All,
+        limit,
+        |row| {
+            Some(EvictionRow {
+                key: text(row.get_ref(0).ok()?)?,
+                id: row.get(1).ok()?,
+                evicted_at: time(row.get_ref(2).ok()?)?,
+                reason: text(row.get_ref(3).ok()?)?,
+                access_count: count(row.get_ref(4).ok()?)?,
+                profile: text(row.get_ref(5).ok()?)?,
+            })
+        },
+    )
+}
+
+fn count(value: ValueRef<'_>) -> Option<i64> {
+    value.as_i64().ok().filter(|count| *count >= 0)
+}
+
+/// Up to `limit` readable rows; a stranger's odd one hides no other, and takes nobody's place.
+fn list<T>(
+    connection: &Connection,
+    table: &'static str,
+    select: &str,
+    which: Which<'_>,
+    limit: Option<usize>,
+    decode: impl Fn(&rusqlite::Row<'_>) -> Option<T>,
+) -> rusqlite::Result<Listing<T>> {
+    let wanted = match which {
+        Which::All => Value::Null,
+        Which::Key(key) => Value::from(String::from(key)),
+    };
+    let mut statement = connection.prepare_cached(select)?;
+    let mut found = statement.query([wanted])?;
+    let (mut rows, mut damaged) = (Vec::new(), Vec::new());
+    while limit.is_none_or(|limit| rows.len() < limit) {
+        let Some(row) = found.next()? else { break };
+        match decode(row) {
+            Some(row) => rows.push(row),
+            None => damaged.push(Damage {
+                table,
+                key: text(row.get_ref(0)?).unwrap_or_default(),
+                reason: String::from("a column is not what cachetronomy writes"),
+            }),
+        }
     }
+    Ok(Listing { rows, damaged })
+}
+
+/// Deletes from the access log.
+pub(super) fn delete_accesses(connection: &Connection, which: Which<'_>) -> rusqlite::Result<()> {
+    match which {
+        Which::All => connection.execute("DELETE FROM access_log", []),
+        Which::Key(key) => connection.execute("DELETE FROM access_log WHERE key = ?1", [key]),
+    }
+    .map(drop)
+}
+
+/// Lines of the eviction log.
+pub(super) fn count_evictions(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT count(*) FROM eviction_log")?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(i64::cast_unsigned)
+}
+
+/// Empties the eviction log.
+pub(super) fn delete_evictions(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM eviction_log", []).map(drop)
 }

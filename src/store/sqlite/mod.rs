@@ -8,8 +8,12 @@ mod entries;
 mod logs;
 mod operations;
 mod polled;
+mod profiles;
+mod query;
 mod schema;
+mod tags;
 mod transaction;
+mod upkeep;
 mod wal_index;
 
 use std::sync::Arc;
@@ -36,13 +40,9 @@ const CHECKPOINT_FRAMES: u32 = 1_000;
 /// Frames from which a writer does it itself, where `maintain` is not called or cannot keep up.
 const FORCED_CHECKPOINT_FRAMES: u32 = 16_000;
 
-/// Free pages given back in one call of `maintain`: 4 MB of 4096-byte pages.
-const VACUUM_PAGES: u32 = 1_000;
-
 /// A SQLite file, or a private database.
 pub struct SqliteStore {
     opener: Opener,
-    profile: String,
     writer: Mutex<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
     freshness: Arc<Freshness>,
@@ -88,7 +88,6 @@ impl SqliteStore {
         }
         Ok(Self {
             opener,
-            profile: settings.profile.clone(),
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             freshness: Arc::new(freshness),

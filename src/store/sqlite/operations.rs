@@ -1,15 +1,20 @@
 //! What a store does, in terms of transactions, readers and the tables.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
 
-use super::{CHECKPOINT_FRAMES, SqliteStore, VACUUM_PAGES, checkpoint, entries, logs};
-use crate::entry::{AccessRecord, AccessRow, EvictionRecord, Expired, NewEntry, StoreSize};
+use super::{SqliteStore, connection, entries, logs, profiles, query, tags};
+use crate::entry::{
+    AccessRecord, AccessRow, Answer, Cell, EvictionRecord, EvictionRow, Expired, FullRow, Listing,
+    NewEntry, StoreSize,
+};
 use crate::error::{Error, Result};
-use crate::freshness::{Commit, Freshness, Stamp};
-use crate::store::{Fetched, Store};
+use crate::freshness::{Commit, Freshness, Stamp, Touched};
+use crate::settings::{Profile, ProfileChanges};
+use crate::store::{Fetched, Store, Which};
 use crate::time::Timestamp;
 
 /// A row with its stamp; one that cannot be read is an error of its own.
@@ -21,6 +26,22 @@ fn fetched(key: &str, found: Option<entries::Found>, stamp: Stamp) -> Result<Fet
             reason,
         }),
     }
+}
+
+/// Deletes keys; returns those that were live.
+fn delete_all(
+    connection: &rusqlite::Connection,
+    keys: Vec<String>,
+    now: Timestamp,
+    touched: &mut Touched,
+) -> rusqlite::Result<Vec<String>> {
+    let mut live = Vec::new();
+    for key in keys {
+        if entries::delete(connection, &key, now, touched)? {
+            live.push(key);
+        }
+    }
+    Ok(live)
 }
 
 impl Store for SqliteStore {
@@ -64,11 +85,23 @@ impl Store for SqliteStore {
         })
     }
 
+    fn rows(
+        &self,
+        which: Which<'_>,
+        now: Timestamp,
+        limit: Option<usize>,
+        with_data: bool,
+    ) -> Result<Listing<FullRow>> {
+        self.read_patiently(|connection| {
+            entries::read_whole(connection, which, now, limit, with_data)
+        })
+    }
+
     fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit> {
         let ((), commit) = self.transact(|connection, touched| {
             entries
                 .iter()
-                .try_for_each(|entry| entries::write(connection, entry, &self.profile, touched))
+                .try_for_each(|entry| entries::write(connection, entry, touched))
         })?;
         Ok(commit)
     }
@@ -86,15 +119,30 @@ impl Store for SqliteStore {
         Ok(self.transact(entries::clear)?.0)
     }
 
+    fn tagged(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>> {
+        self.read_patiently(|connection| {
+            let keys = tags::tagged(connection, tags, exact)?.into_iter();
+            keys.filter_map(|key| {
+                entries::is_live(connection, &key, now)
+                    .map(|live| live.then_some(key))
+                    .transpose()
+            })
+            .collect()
+        })
+    }
+
     fn delete_by_tags(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>> {
         let (removed, _) = self.transact(|connection, touched| {
-            let mut live = Vec::new();
-            for key in entries::tagged(connection, tags, exact)? {
-                if entries::delete(connection, &key, now, touched)? {
-                    live.push(key);
-                }
-            }
-            Ok(live)
+            let keys = tags::tagged(connection, tags, exact)?;
+            delete_all(connection, keys, now, touched)
+        })?;
+        Ok(removed)
+    }
+
+    fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>> {
+        let (removed, _) = self.transact(|connection, touched| {
+            let keys = entries::of_profile(connection, profile)?;
+            delete_all(connection, keys, now, touched)
         })?;
         Ok(removed)
     }
@@ -130,58 +178,119 @@ impl Store for SqliteStore {
         })
     }
 
-    fn append_logs(&self, accesses: &[AccessRecord], evictions: &[EvictionRecord]) -> Result<()> {
+    fn append_logs(
+        &self,
+        accesses: &[AccessRecord],
+        profile: &str,
+        evictions: &[EvictionRecord],
+    ) -> Result<()> {
         self.transact(|connection, _| {
-            logs::add_accesses(connection, accesses, &self.profile)?;
-            logs::add_evictions(connection, evictions, &self.profile)
+            logs::add_accesses(connection, accesses, profile)?;
+            logs::add_evictions(connection, evictions)
         })?;
         Ok(())
     }
 
-    fn access_log(&self, limit: Option<usize>) -> Result<Vec<AccessRow>> {
-        self.read_patiently(|connection| logs::accesses(connection, limit))
+    fn accesses(&self, which: Which<'_>, limit: Option<usize>) -> Result<Listing<AccessRow>> {
+        self.read_patiently(|connection| logs::accesses(connection, which, limit))
+    }
+
+    fn delete_accesses(&self, which: Which<'_>) -> Result<()> {
+        self.transact(|connection, _| logs::delete_accesses(connection, which))?;
+        Ok(())
+    }
+
+    fn evictions(&self, limit: Option<usize>) -> Result<Listing<EvictionRow>> {
+        self.read_patiently(|connection| logs::evictions(connection, limit))
+    }
+
+    fn count_evictions(&self) -> Result<u64> {
+        self.read_patiently(logs::count_evictions)
+    }
+
+    fn delete_evictions(&self) -> Result<()> {
+        self.transact(|connection, _| logs::delete_evictions(connection))?;
+        Ok(())
+    }
+
+    fn profiles(&self, which: Which<'_>) -> Result<Listing<Profile>> {
+        self.read_patiently(|connection| profiles::read(connection, which))
+    }
+
+    fn save_profile(&self, name: &str, changes: &ProfileChanges) -> Result<Profile> {
+        let mut stored = self.profiles(Which::Key(name))?.rows.pop();
+        if let Some(stored) = stored.take_if(|stored| stored.with(changes) == *stored) {
+            return Ok(stored);
+        }
+        let (saved, _) = self.transact(|connection, _| {
+            // Another process may have changed it meanwhile: its other fields stay.
+            let stored = profiles::read(connection, Which::Key(name))?.rows.pop();
+            let saved = stored.unwrap_or_else(|| Profile::named(name)).with(changes);
+            profiles::write(connection, &saved)?;
+            Ok(saved)
+        })?;
+        Ok(saved)
+    }
+
+    fn delete_profile(&self, name: &str) -> Result<bool> {
+        Ok(self
+            .transact(|connection, _| profiles::delete(connection, name))?
+            .0)
+    }
+
+    fn query(&self, statement: &str, parameters: &[Cell], write: bool) -> Result<Answer> {
+        let explain = |error: Error| match error {
+            Error::StoreUnavailable { reason, .. } => query::refused(reason),
+            error => error,
+        };
+        if self.read_with(|connection| {
+            query::only_reads(connection, statement)
+                .map_err(|error| explain(self.opener.error(&error)))?
+        })? {
+            if self.opener.path.is_none() {
+                return self
+                    .read_patiently(|connection| query::run(connection, statement, parameters))
+                    .map_err(explain);
+            }
+            // Its own connection: what the statement does to that one ends with it.
+            let connection = connection::open_reader(&self.opener)?;
+            return self
+                .opener
+                .retry_while_busy(|| query::run(&connection, statement, parameters))
+                .map_err(explain);
+        }
+        if !write {
+            return Err(query::refused(
+                "the statement writes; set autocommit=True to let it",
+            ));
+        }
+        let (answer, _) = self
+            .transact(|connection, touched| {
+                touched.add_all();
+                query::run_with_triggers(connection, statement, parameters)
+            })
+            .map_err(explain)?;
+        answer.ok_or_else(|| {
+            query::refused(
+                "the file has triggers of its own, which are never run; a statement may only read",
+            )
+        })
     }
 
     fn maintain(&self) -> Result<()> {
-        self.check_online()?;
-        if self.log_frames.load(Ordering::Relaxed) < CHECKPOINT_FRAMES {
-            return Ok(());
-        }
-        let guard = self.writer()?;
-        let Some(connection) = guard.as_ref() else {
-            return Err(Error::Closed);
-        };
-        checkpoint(connection).map_err(|error| self.opener.error(&error))?;
-        self.log_frames.store(0, Ordering::Relaxed);
-        drop(guard);
-        self.transact(|connection, _| {
-            let free: u32 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-            if free >= VACUUM_PAGES {
-                connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-            }
-            Ok(())
-        })?;
-        Ok(())
+        self.do_maintenance()
     }
 
-    fn check(&self) -> Result<Vec<String>> {
-        let findings: Vec<String> = self.read_patiently(|connection| {
-            connection
-                .prepare("PRAGMA integrity_check")?
-                .query_map([], |row| row.get(0))?
-                .collect()
-        })?;
-        let entries = self.read_patiently(entries::check)?;
-        let orphans: i64 = self.read_patiently(|connection| {
-            connection.query_row(
-                "SELECT count(*) FROM cache_tag WHERE key NOT IN (SELECT key FROM cache)",
-                [],
-                |row| row.get(0),
-            )
-        })?;
-        let orphans = (orphans > 0).then(|| format!("{orphans} tags belong to no entry"));
-        let findings = findings.into_iter().filter(|line| line != "ok");
-        Ok(findings.chain(entries).chain(orphans).collect())
+    fn vacuum(&self) -> Result<()> {
+        self.do_vacuum()
+    }
+
+    fn backup(&self, path: &Path) -> Result<()> {
+        self.do_backup(path)
+    }
+
+    fn check(&self, fix: bool) -> Result<Vec<String>> {
+        self.do_check(fix)
     }
 
     fn suspend(&self) -> Result<()> {

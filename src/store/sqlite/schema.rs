@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::Opener;
+use super::tags;
 use super::transaction::begin;
 use crate::error::{Error, Result};
 
@@ -49,6 +50,11 @@ CREATE TABLE IF NOT EXISTS profiles (
     max_items_in_memory INTEGER NOT NULL,
     tags TEXT NOT NULL CHECK(json_valid(tags))
 );
+CREATE TABLE IF NOT EXISTS cli_config (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
+    db_path TEXT NOT NULL
+);
 CREATE INDEX IF NOT EXISTS idx_cache_expire_at ON cache(expire_at);
 CREATE INDEX IF NOT EXISTS idx_access_log_count ON access_log(access_count);
 ";
@@ -56,9 +62,7 @@ CREATE INDEX IF NOT EXISTS idx_access_log_count ON access_log(access_count);
 /// Columns that the original neither writes nor reads. All may be NULL: its rows leave them so.
 const COLUMNS: [&str; 3] = ["compute_us INTEGER", "size INTEGER", "checksum INTEGER"];
 
-/// What is ours alone. The triggers are for strangers - the original, the `sqlite3` shell - and
-/// keep the side table right when they write; our own connections run no triggers. The one on
-/// INSERT clears first, because `INSERT OR REPLACE` fires no DELETE trigger.
+/// What is ours alone.
 const OURS: &str = "
 CREATE TABLE IF NOT EXISTS cachetronomy_meta (
     name TEXT PRIMARY KEY,
@@ -75,30 +79,29 @@ CREATE TABLE IF NOT EXISTS lease (
     expire_at DATETIME NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS cache_tag_by_key ON cache_tag(key);
-CREATE TRIGGER IF NOT EXISTS cache_tag_insert AFTER INSERT ON cache BEGIN
+";
+
+/// The triggers are for strangers - the original, the `sqlite3` shell - and keep the side table
+/// right when they write; our own connections run no triggers. The one on INSERT clears first,
+/// because `INSERT OR REPLACE` fires no DELETE trigger.
+const TRIGGERS: [&str; 4] = [
+    "CREATE TRIGGER cache_tag_insert AFTER INSERT ON cache BEGIN
     DELETE FROM cache_tag WHERE key = NEW.key;
     INSERT OR IGNORE INTO cache_tag(tag, key)
         SELECT value, NEW.key FROM json_each(NEW.tags) WHERE type = 'text';
-END;
-CREATE TRIGGER IF NOT EXISTS cache_tag_update AFTER UPDATE OF key, tags ON cache BEGIN
+END",
+    "CREATE TRIGGER cache_tag_update AFTER UPDATE OF key, tags ON cache BEGIN
     DELETE FROM cache_tag WHERE key IN (OLD.key, NEW.key);
     INSERT OR IGNORE INTO cache_tag(tag, key)
         SELECT value, NEW.key FROM json_each(NEW.tags) WHERE type = 'text';
-END;
-CREATE TRIGGER IF NOT EXISTS cache_tag_delete AFTER DELETE ON cache BEGIN
+END",
+    "CREATE TRIGGER cache_tag_delete AFTER DELETE ON cache BEGIN
     DELETE FROM cache_tag WHERE key = OLD.key;
-END;
-CREATE TRIGGER IF NOT EXISTS cache_measures_update AFTER UPDATE OF key, data, fmt ON cache BEGIN
+END",
+    "CREATE TRIGGER cache_measures_update AFTER UPDATE OF key, data, fmt ON cache BEGIN
     UPDATE cache SET compute_us = NULL, size = NULL, checksum = NULL WHERE key = NEW.key;
-END;
-";
-
-/// For a file of the original: its entries' tags, once.
-const INDEX_OLD_TAGS: &str = "
-INSERT OR IGNORE INTO cache_tag(tag, key)
-    SELECT json_each.value, cache.key FROM cache, json_each(cache.tags)
-    WHERE json_valid(cache.tags) AND json_each.type = 'text';
-";
+END",
+];
 
 /// Columns without which a table `cache` is not the original's.
 const REQUIRED: [&str; 7] = [
@@ -266,6 +269,20 @@ fn refuse(opener: &Opener, found: &Found) -> Result<()> {
     }
 }
 
+/// The triggers of a file, as they were made.
+fn triggers(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+/// Whether nobody but us made triggers in the file.
+pub(super) fn has_only_our_triggers(connection: &Connection) -> rusqlite::Result<bool> {
+    let ours = |trigger: &String| TRIGGERS.contains(&trigger.as_str());
+    Ok(triggers(connection)?.iter().all(ours))
+}
+
 fn create(connection: &Connection, found: &Found) -> rusqlite::Result<()> {
     connection.execute_batch(ORIGINAL)?;
     for column in COLUMNS {
@@ -275,8 +292,12 @@ fn create(connection: &Connection, found: &Found) -> rusqlite::Result<()> {
         }
     }
     connection.execute_batch(OURS)?;
+    for trigger in TRIGGERS {
+        let name = trigger.split(' ').nth(2).unwrap_or_default();
+        connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}; {trigger}"))?;
+    }
     if !found.columns.is_empty() {
-        connection.execute_batch(INDEX_OLD_TAGS)?;
+        tags::index_anew(connection)?;
     }
     connection.execute(
         "INSERT OR REPLACE INTO cachetronomy_meta(name, value)

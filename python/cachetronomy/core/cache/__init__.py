@@ -1,0 +1,1 @@
+"""The clients, each in its module, as in the original package."""

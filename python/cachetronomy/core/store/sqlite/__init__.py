@@ -1,0 +1,1 @@
+"""The stores, each in its module, as in the original package."""

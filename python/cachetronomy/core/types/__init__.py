@@ -1,0 +1,1 @@
+"""The pydantic models, each in its module, as in the original package."""

@@ -1,0 +1,1 @@
+"""Small helpers, each in its module, as in the original package."""

@@ -1,0 +1,155 @@
+//! The sync client's view of itself: keys, clearing, counts, statistics, care of the file.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::arguments;
+use super::client::Client;
+use crate::cache::Cache;
+use crate::entry::Expired;
+use crate::store::Which;
+
+#[pymethods]
+impl Client {
+    /// Removes what is past its deadline: `[(key, expire_at)]`.
+    fn _clear_expired(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>)>> {
+        let shared = self.begin(py)?;
+        let expired = shared.detached(py, Cache::delete_expired)?;
+        drop(shared.cache.forget_expired(&expired));
+        let text = |entry: Expired| (entry.key, entry.expire_at.map(|time| time.to_string()));
+        Ok(expired.into_iter().map(text).collect())
+    }
+
+    /// Remove entries that have any of the tags or, if `exact_match`, exactly these; return
+    /// their keys.
+    #[pyo3(signature = (tags, exact_match = false))]
+    fn clear_by_tags(
+        &self,
+        py: Python<'_>,
+        tags: &Bound<'_, PyAny>,
+        exact_match: bool,
+    ) -> PyResult<Vec<String>> {
+        let tags = arguments::tags(tags)?;
+        let shared = self.begin(py)?;
+        let removed = shared.detached(py, |cache| cache.delete_by_tags(&tags, exact_match))?;
+        drop(shared.cache.forget(removed.iter().map(String::as_str)));
+        Ok(removed)
+    }
+
+    /// Remove the entries that were written under a profile; return their keys.
+    fn clear_by_profile(&self, py: Python<'_>, profile_name: &str) -> PyResult<Vec<String>> {
+        let shared = self.begin(py)?;
+        let removed = shared.detached(py, |cache| cache.delete_by_profile(profile_name))?;
+        drop(shared.cache.forget(removed.iter().map(String::as_str)));
+        Ok(removed)
+    }
+
+    /// Return the keys of the live entries in the store.
+    fn store_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.begin(py)?.detached(py, Cache::store_keys)?)
+    }
+
+    /// Return the keys of the live entries in memory.
+    fn memory_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.begin(py)?.detached(py, Cache::memory_keys)?)
+    }
+
+    /// Return the keys of the live entries in either tier, each once.
+    fn all_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        // Memory holds nothing that the store does not.
+        self.store_keys(py)
+    }
+
+    /// Return the hits of this process: `[(key, count)]`, hottest first.
+    #[pyo3(signature = (limit = None))]
+    fn memory_stats(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
+        let limit = arguments::limit(limit)?;
+        Ok(self.begin(py)?.cache.memory_stats(limit)?)
+    }
+
+    /// Return the hottest keys of all processes ever: `[(key, count)]`.
+    #[pyo3(signature = (limit = Some(10)), text_signature = "($self, limit=10)")]
+    fn get_hot_keys(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, i64)>> {
+        let limit = arguments::limit(limit)?;
+        let shared = self.begin(py)?;
+        let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit))?;
+        Ok(rows.into_iter().map(|row| (row.key, row.count)).collect())
+    }
+
+    /// Return a dict of counters of this process since it opened the cache - `memory_hits`,
+    /// `store_hits`, `misses`, `hit_ratio` (0 to 1), `sets`, `evictions` (a dict by reason),
+    /// `evictions_count`, `expired`, `seconds_saved`, `errors` - and of sizes as they are:
+    /// `memory_keys`, `memory_bytes`, `store_keys`, `store_bytes` (of the file), `total_keys`,
+    /// `hot_keys`, `profile`.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.begin(py)?.detached(py, Cache::stats)?;
+        let report = PyDict::new(py);
+        report.set_item("memory_hits", stats.memory_hits)?;
+        report.set_item("store_hits", stats.store_hits)?;
+        report.set_item("misses", stats.misses)?;
+        report.set_item("hit_ratio", stats.hit_ratio)?;
+        report.set_item("sets", stats.sets)?;
+        report.set_item("evictions", stats.evictions)?;
+        report.set_item("evictions_count", stats.evictions_count)?;
+        report.set_item("expired", stats.expired)?;
+        report.set_item("memory_keys", stats.memory_keys)?;
+        report.set_item("memory_bytes", stats.memory_bytes)?;
+        report.set_item("store_keys", stats.store_keys)?;
+        report.set_item("store_bytes", stats.store_bytes)?;
+        report.set_item("total_keys", stats.store_keys)?;
+        report.set_item(
+            "hot_keys",
+            PyList::new(py, self.get_hot_keys(py, Some(10))?)?,
+        )?;
+        report.set_item("seconds_saved", stats.seconds_saved)?;
+        report.set_item("errors", stats.errors)?;
+        report.set_item("profile", &*self.shared()?.cache.active().name)?;
+        Ok(report)
+    }
+
+    /// Write pending counts and logs to the store.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(self.begin(py)?.detached(py, Cache::flush_logs)?)
+    }
+
+    /// Look for damage in both tiers, the file and every entry; return one line for each finding.
+    ///
+    /// `fix=True` removes entries that cannot be read, which are misses anyway, and makes the
+    /// indexes anew; what it returns is what was found before.
+    #[pyo3(signature = (fix = false))]
+    fn check(&self, py: Python<'_>, fix: bool) -> PyResult<Vec<String>> {
+        Ok(self.begin(py)?.detached(py, |cache| cache.check(fix))?)
+    }
+
+    /// Give the free room in the file back to the file system.
+    ///
+    /// A file of the original package is rewritten, once: other processes wait meanwhile.
+    fn vacuum(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(self.begin(py)?.detached(py, Cache::vacuum)?)
+    }
+
+    /// Copy the whole store, as it is at one moment, to a new file, while it is in use.
+    ///
+    /// Raises `InvalidSettingError` if the file is there already.
+    fn backup(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
+        let path = arguments::path(path, "path")?;
+        Ok(self.begin(py)?.detached(py, |cache| cache.backup(&path))?)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        let count = self.begin(py)?.detached(py, Cache::count)?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// A client is true, however many entries it has.
+    #[expect(clippy::unused_self, reason = "the shape of the protocol")]
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = key.py();
+        let key = arguments::key(key)?;
+        self.begin(py)?.reading(py, |cache| cache.contains(key))
+    }
+}

@@ -1,0 +1,145 @@
+//! The table `cache_tag`: the index of the tags that entries carry.
+//!
+//! A file of the original has entries but no index. It is built a chunk at a time, by rows of
+//! `cache`; how far it is stands in `cachetronomy_meta`, and until it is complete who looks for a
+//! tag reads every entry.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::entries::{parse_tags, text};
+
+/// The name in `cachetronomy_meta` of the last row of `cache` that is indexed; no such name there:
+/// all are.
+pub(super) const INDEXED_TO: &str = "tags_indexed_to";
+
+pub(super) fn forget_tags(connection: &Connection, key: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM cache_tag WHERE key = ?1")?
+        .execute([key])?;
+    Ok(())
+}
+
+/// Puts the tags of an entry in the place of those of its predecessor.
+pub(super) fn remember_tags(
+    connection: &Connection,
+    key: &str,
+    tags: &[String],
+) -> rusqlite::Result<()> {
+    forget_tags(connection, key)?;
+    for tag in tags {
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO cache_tag(tag, key) VALUES (?1, ?2)")?
+            .execute([tag.as_str(), key])?;
+    }
+    Ok(())
+}
+
+/// How far the index is; `None` when it is complete.
+pub(super) fn indexed_to(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let row = connection
+        .prepare_cached("SELECT CAST(value AS INTEGER) FROM cachetronomy_meta WHERE name = ?1")?
+        .query_row([INDEXED_TO], |row| row.get(0))
+        .optional()?;
+    Ok(row)
+}
+
+/// Starts to build the index from the first entry on.
+pub(super) fn index_anew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM cache_tag", [])?;
+    connection.execute(
+        "INSERT OR REPLACE INTO cachetronomy_meta(name, value) VALUES (?1, '0')",
+        [INDEXED_TO],
+    )?;
+    Ok(())
+}
+
+/// Indexes up to `rows` more entries; says whether the index is complete.
+pub(super) fn index_some(connection: &Connection, rows: i64) -> rusqlite::Result<bool> {
+    let Some(from) = indexed_to(connection)? else {
+        return Ok(true);
+    };
+    let to: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max(row) FROM
+                 (SELECT rowid AS row FROM cache WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)",
+        )?
+        .query_row(params![from, rows], |row| row.get(0))?;
+    let Some(to) = to else {
+        connection.execute(
+            "DELETE FROM cachetronomy_meta WHERE name = ?1",
+            [INDEXED_TO],
+        )?;
+        return Ok(true);
+    };
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO cache_tag(tag, key)
+                 SELECT value, cache.key
+                 FROM cache, json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END)
+                 WHERE cache.rowid > ?1 AND cache.rowid <= ?2
+                     AND json_each.type = 'text' AND typeof(cache.key) = 'text'",
+        )?
+        .execute([from, to])?;
+    connection
+        .prepare_cached("UPDATE cachetronomy_meta SET value = ?2 WHERE name = ?1")?
+        .execute(params![INDEXED_TO, to.to_string()])?;
+    Ok(false)
+}
+
+/// Keys with any of the tags or, if `exact`, with exactly these in any order; of live and of
+/// expired entries.
+pub(super) fn tagged(
+    connection: &Connection,
+    tags: &[String],
+    exact: bool,
+) -> rusqlite::Result<Vec<String>> {
+    let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+    let matches = |stored: &[String]| {
+        if exact {
+            stored.iter().map(String::as_str).collect::<BTreeSet<_>>() == wanted
+        } else {
+            stored.iter().any(|tag| wanted.contains(tag.as_str()))
+        }
+    };
+    let mut keys = BTreeSet::new();
+    if indexed_to(connection)?.is_some() {
+        keys.extend(scan(
+            connection,
+            "SELECT key, tags FROM cache",
+            [],
+            matches,
+        )?);
+    } else if tags.is_empty() {
+        if exact {
+            let untagged = "SELECT key, tags FROM cache WHERE tags = '[]'";
+            keys.extend(scan(connection, untagged, [], matches)?);
+        }
+    } else {
+        // All of the wanted tags are on an exact match: any one of them leads to it.
+        let leads = if exact { &tags[..1] } else { tags };
+        let with_tag = "SELECT cache.key, cache.tags
+             FROM cache_tag JOIN cache ON cache.key = cache_tag.key WHERE cache_tag.tag = ?1";
+        for tag in leads {
+            keys.extend(scan(connection, with_tag, [tag], matches)?);
+        }
+    }
+    Ok(keys.into_iter().collect())
+}
+
+fn scan(
+    connection: &Connection,
+    select: &str,
+    parameters: impl rusqlite::Params,
+    matches: impl Fn(&[String]) -> bool,
+) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached(select)?
+        .query_map(parameters, |row| {
+            let tags = parse_tags(row.get_ref(1)?);
+            Ok(text(row.get_ref(0)?).filter(|_| tags.is_some_and(|tags| matches(&tags))))
+        })?
+        .filter_map(rusqlite::Result::transpose)
+        .collect()
+}
