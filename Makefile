@@ -10,7 +10,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv develop demo test test-rust test-python test-pythons lint fmt bench soak clean
+.PHONY: help venv develop demo test test-rust test-python test-pythons lint fmt bench scale \
+  pressure soak clean
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -77,6 +78,12 @@ fmt: $(INSTALLED) ## Format all code, and fix the lints that can fix themselves
 
 bench: $(BUILT) ## Measure against the peers
 	$(PY) benches/bench.py
+
+scale: $(BUILT) ## Measure clearing by tag and sweeping in a small and a large file
+	$(PY) benches/scale.py
+
+pressure: $(BUILT) ## Show that eviction under memory pressure keeps a process alive
+	@status=0; $(PY) benches/memory_pressure.py || status=$$?; [ $$status = 0 ] || [ $$status = 77 ]
 
 soak: ## Run the stress and crash harnesses of the core for some ten minutes
 	CACHETRONOMY_FRESHNESS_SECONDS=120 CACHETRONOMY_CRASH_ROUNDS=200 CACHETRONOMY_MODEL_CASES=2000 \
