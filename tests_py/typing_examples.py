@@ -6,7 +6,15 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
-from cachetronomy import Cachetronaut
+from cachetronomy import Cachetronaut, Profile
+from cachetronomy.core.store import SQLiteStore
+from cachetronomy.core.types.schemas import (
+    AccessLogEntry,
+    CacheEntry,
+    CacheMetadata,
+    CustomQuery,
+    EvictionLogEntry,
+)
 from typing_extensions import assert_type
 
 cache = Cachetronaut(db_path=":memory:", max_items_in_memory=None)
@@ -53,5 +61,22 @@ async def uses() -> None:
     assert_type(cache.get("k", model=User, default=0), User | int)
     bare("wrong")  # type: ignore[arg-type]
     bare.key_for(unknown=1)  # type: ignore[call-arg]
+    assert_type(cache.profile, Profile)
+    cache.profile = Profile(name="p", time_to_live=60)
+    assert_type(cache.set_profile("p"), Profile)
+    assert_type(cache.update_active_profile(tags=["t"]), Profile)
+    assert_type(cache.get_profile("p"), Profile | None)
+    assert_type(cache.items(), list[CacheEntry])
+    assert_type(cache.key_metadata("k"), CacheMetadata | None)
+    assert_type(cache.access_logs(limit=5), list[AccessLogEntry])
+    assert_type(cache.eviction_logs(), list[EvictionLogEntry])
+    assert_type(cache.store, SQLiteStore)
+    assert_type(cache.store.get("k"), CacheEntry | None)
+    cache.store.custom_query(CustomQuery(query="SELECT 1"))
+    assert_type(cache.invalidate_tags(["t"]), list[str])
+    assert_type(cache.check(fix=True), list[str])
+    assert_type(len(cache), int)
+    cache.vacuum()
+    cache.backup("copy.db")
     with cache as same:
         assert_type(same, Cachetronaut)

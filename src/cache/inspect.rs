@@ -99,7 +99,7 @@ impl<V> Cache<V> {
 
     /// Whether a live entry is in the store; counts nothing.
     pub fn contains(&self, key: &str) -> Result<bool> {
-        Ok(!self.rows(Which::Key(key), None, false)?.is_empty())
+        Ok(!self.rows(Which::Key(key), None, true)?.is_empty())
     }
 
     /// Live entries in the store.

@@ -20,6 +20,9 @@ impl<V> Cache<V> {
     /// memory for nothing. What is still missing is the next pass's.
     pub fn relieve(&self, free_memory_target: f64) -> usize {
         let shortage = |ram: Memory| ram.shortage(free_memory_target);
+        if self.memory.is_empty() {
+            return 0;
+        }
         let missing = self.ram().map_or(0, shortage);
         let mut freed = 0;
         let mut left = Vec::new();
