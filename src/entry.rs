@@ -49,12 +49,21 @@ pub struct Listing<T> {
     pub damaged: Vec<Damage>,
 }
 
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
+}
+
 /// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Damage {
     /// Its table.
     pub table: &'static str,
-    /// Its key, as far as it is one.
+    /// Its key or, where that is none, the number of the row.
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
@@ -106,8 +115,8 @@ pub struct NewEntry<'a> {
 pub struct Expired {
     /// Its key.
     pub key: String,
-    /// When it ended; `None` for a row whose time cannot be read.
-    pub expire_at: Option<Timestamp>,
+    /// When it ended.
+    pub expire_at: Timestamp,
 }
 
 /// Hits of one key since the last flush.

@@ -98,31 +98,23 @@ class CustomQuery(BaseModel):
 # the others: they are not validated again.
 
 
+def _fields(row: tuple[Any, ...]) -> dict[str, Any]:
+    names = ("key", "data", "fmt", "expire_at", "tags", "version", "saved_by_profile")
+    fields = dict(zip(names, row, strict=True))
+    fields["expire_at"] = datetime.fromisoformat(fields["expire_at"])
+    return fields
+
+
 def metadata_of(row: tuple[Any, ...]) -> CacheMetadata:
     """Make the model of a row of the core, whatever its data."""
-    key, _, fmt, expire_at, tags, version, profile = row
-    return CacheMetadata.model_construct(
-        key=key,
-        fmt=fmt,
-        expire_at=datetime.fromisoformat(expire_at),
-        tags=tags,
-        saved_by_profile=profile,
-        version=version,
-    )
+    fields = _fields(row)
+    del fields["data"]
+    return CacheMetadata.model_construct(**fields)
 
 
 def entry_of(row: tuple[Any, ...]) -> CacheEntry:
     """Make the model of a row of the core."""
-    key, data, fmt, expire_at, tags, version, profile = row
-    return CacheEntry.model_construct(
-        key=key,
-        fmt=fmt,
-        expire_at=datetime.fromisoformat(expire_at),
-        tags=tags,
-        saved_by_profile=profile,
-        version=version,
-        data=data,
-    )
+    return CacheEntry.model_construct(**_fields(row))
 
 
 def expired_of(row: tuple[str, str]) -> ExpiredEntry:

@@ -147,8 +147,7 @@ class SQLiteStore:
 
     def clear_expired(self) -> list[ExpiredEntry]:
         """Delete every entry whose time to live has ended; return them."""
-        expired = self._client._clear_expired()
-        return [expired_of((key, end)) for key, end in expired if end is not None]
+        return [expired_of(row) for row in self._client._clear_expired()]
 
     def get_keys_by_tags(self, tags: Iterable[str] | str, exact_match: bool = False) -> list[str]:  # noqa: FBT001, FBT002 - as in the original
         """Return the keys that have any of the tags or, if `exact_match`, exactly these."""

@@ -97,11 +97,6 @@ impl<V> Cache<V> {
         self.store.tagged(tags, exact, self.clock.now())
     }
 
-    /// Whether a live entry is in the store; counts nothing.
-    pub fn contains(&self, key: &str) -> Result<bool> {
-        Ok(!self.rows(Which::Key(key), None, true)?.is_empty())
-    }
-
     /// Live entries in the store.
     pub fn count(&self) -> Result<u64> {
         self.check_open()?;

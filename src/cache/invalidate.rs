@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::{Cache, add};
-use crate::entry::{EvictionReason, Expired};
+use crate::entry::{EvictionReason, Expired, Listing};
 use crate::error::Result;
 
 /// Entries that a sweep removes in one transaction, so that writers need not wait long.
@@ -56,12 +56,13 @@ impl<V> Cache<V> {
         let now = self.clock.now();
         let mut all = Vec::new();
         loop {
-            let chunk = self.store.delete_expired(now, SWEEP_CHUNK)?;
-            let last = chunk.len() < SWEEP_CHUNK;
-            for entry in &chunk {
+            let Listing { rows, damaged } = self.store.delete_expired(now, SWEEP_CHUNK)?;
+            let last = rows.len() + damaged.len() < SWEEP_CHUNK;
+            self.report_all(damaged);
+            for entry in &rows {
                 self.log_eviction(&entry.key, EvictionReason::Time);
             }
-            all.extend(chunk);
+            all.extend(rows);
             if last {
                 add(&self.counters.expired, all.len() as u64);
                 return Ok(all);

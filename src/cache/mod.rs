@@ -116,9 +116,9 @@ impl<V> Cache<V> {
     /// Opens the store, and the profile to begin with.
     pub fn open(settings: Settings, surroundings: Surroundings<V>) -> Result<Self> {
         let store = Box::new(SqliteStore::open(&settings)?);
-        let active = Active::first(&*store, &settings)?;
+        let (active, damaged) = Active::first(&*store, &settings)?;
         let cap = active.profile.max_items_in_memory;
-        Ok(Self {
+        let cache = Self {
             memory: MemoryTier::new(cap, surroundings.parallelism),
             location: settings.location,
             active: RwLock::new(active),
@@ -133,7 +133,9 @@ impl<V> Cache<V> {
             evictions: Mutex::default(),
             counters: Counters::default(),
             closed: AtomicBool::new(false),
-        })
+        };
+        cache.report_all(damaged);
+        Ok(cache)
     }
 
     /// Where the store is.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Cache;
-use crate::entry::Listing;
+use crate::entry::{Damage, Listing};
 use crate::error::Result;
 use crate::settings::{Profile, ProfileChanges, Settings};
 use crate::store::{Store, Which};
@@ -31,13 +31,17 @@ impl Active {
 
     /// The profile to begin with: what the caller named beats the environment, which beats the
     /// store. Only what the caller named is stored.
-    pub(super) fn first(store: &dyn Store, settings: &Settings) -> Result<Arc<Self>> {
+    pub(super) fn first(
+        store: &dyn Store,
+        settings: &Settings,
+    ) -> Result<(Arc<Self>, Vec<Damage>)> {
+        let damaged = store.profiles(Which::Key(&settings.profile))?.damaged;
         let stored = store.save_profile(&settings.profile, &settings.given)?;
         let mut profile = stored.with(&settings.environment).with(&settings.given);
         if let Some(cap) = settings.max_items_in_memory {
             profile.max_items_in_memory = cap;
         }
-        Ok(Self::new(profile))
+        Ok((Self::new(profile), damaged))
     }
 }
 
@@ -52,6 +56,7 @@ impl<V> Cache<V> {
     pub fn use_profile(&self, name: &str, changes: &ProfileChanges) -> Result<Vec<V>> {
         self.check_open()?;
         let _one_at_a_time = self.switching.lock();
+        self.profiles(Which::Key(name))?;
         let profile = self.store.save_profile(name, changes)?;
         Ok(self.switch(profile))
     }

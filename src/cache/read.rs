@@ -79,7 +79,12 @@ impl<V> Cache<V> {
         let Fetched { row, stamp } = match fetched {
             // One damaged entry is a miss, and is reported; the caller's program goes on.
             Err(Error::CorruptEntry { key, reason }) => {
-                self.reject(key, reason);
+                self.count_miss();
+                self.report(Damage {
+                    table: "cache",
+                    key,
+                    reason,
+                });
                 return Ok(None);
             }
             fetched => fetched?,
@@ -97,16 +102,6 @@ impl<V> Cache<V> {
     /// A row that was found but is of no use to its reader: a miss after all.
     pub fn count_miss(&self) {
         add(&self.counters.misses, 1);
-    }
-
-    /// A row that was found but cannot be read: a miss after all.
-    pub fn reject(&self, key: String, reason: String) {
-        self.count_miss();
-        self.report(Damage {
-            table: "cache",
-            key,
-            reason,
-        });
     }
 
     /// Takes a decoded value into memory. Whatever happened to the key since the row was read

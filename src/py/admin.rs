@@ -197,7 +197,6 @@ impl Client {
                 items.push(tuple(row, value));
             }
         }
-        shared.tell(py);
         Ok(items)
     }
 

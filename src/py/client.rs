@@ -109,6 +109,7 @@ impl Client {
         let _inside = OPENING.enter(py);
         let shared = Arc::new(Shared::open(py, settings, clock, gauge, serializer)?);
         register(py, &shared)?;
+        shared.tell(py);
         self.shared
             .set(shared)
             .map_err(|_| CachetronomyError::new_err("this cache is open already"))

@@ -12,11 +12,11 @@ use crate::store::Which;
 #[pymethods]
 impl Client {
     /// Removes what is past its deadline: `[(key, expire_at)]`.
-    fn _clear_expired(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>)>> {
+    fn _clear_expired(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
         let shared = self.begin(py)?;
-        let expired = shared.detached(py, Cache::delete_expired)?;
+        let expired = shared.reading(py, Cache::delete_expired)?;
         drop(shared.cache.forget_expired(&expired));
-        let text = |entry: Expired| (entry.key, entry.expire_at.map(|time| time.to_string()));
+        let text = |entry: Expired| (entry.key, entry.expire_at.to_string());
         Ok(expired.into_iter().map(text).collect())
     }
 
@@ -80,8 +80,11 @@ impl Client {
     /// `store_hits`, `misses`, `hit_ratio` (0 to 1), `sets`, `evictions` (a dict by reason),
     /// `evictions_count`, `expired`, `seconds_saved`, `errors` - and of sizes as they are:
     /// `memory_keys`, `memory_bytes`, `store_keys`, `store_bytes` (of the file), `total_keys`,
-    /// `hot_keys`, `profile`.
+    /// `hot_keys`, `profile`. What is in the store is counted by deadlines, without a look at each
+    /// row, so that one that cannot be read counts until a sweep or `check(fix=True)` removes it.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        // First, for it may come upon damage, which counts.
+        let hot_keys = PyList::new(py, self.get_hot_keys(py, Some(10))?)?;
         let stats = self.begin(py)?.detached(py, Cache::stats)?;
         let report = PyDict::new(py);
         report.set_item("memory_hits", stats.memory_hits)?;
@@ -97,10 +100,7 @@ impl Client {
         report.set_item("store_keys", stats.store_keys)?;
         report.set_item("store_bytes", stats.store_bytes)?;
         report.set_item("total_keys", stats.store_keys)?;
-        report.set_item(
-            "hot_keys",
-            PyList::new(py, self.get_hot_keys(py, Some(10))?)?,
-        )?;
+        report.set_item("hot_keys", hot_keys)?;
         report.set_item("seconds_saved", stats.seconds_saved)?;
         report.set_item("errors", stats.errors)?;
         report.set_item("profile", &*self.shared()?.cache.active().name)?;
@@ -150,6 +150,12 @@ impl Client {
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = key.py();
         let key = arguments::key(key)?;
-        self.begin(py)?.reading(py, |cache| cache.contains(key))
+        let shared = self.begin(py)?;
+        let rows = shared.reading(py, |cache| cache.rows(Which::Key(key), None, true))?;
+        match rows.first() {
+            // What cannot be decoded is a miss for `get` too.
+            Some(row) => Ok(shared.decode(py, key, &row.row)?.is_some()),
+            None => Ok(false),
+        }
     }
 }

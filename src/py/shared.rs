@@ -15,7 +15,7 @@ use super::log;
 use super::put::Put;
 use super::value::{self, Prefer};
 use crate::cache::{Arrival, Cache, Draft, Lookup, Part, Surroundings};
-use crate::entry::Row;
+use crate::entry::{Damage, Row};
 use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::pressure::Gauge;
@@ -107,13 +107,8 @@ impl Shared {
     /// Tells the program's log of damaged rows, of each once.
     pub(super) fn tell(&self, py: Python<'_>) {
         for damage in self.cache.take_reports() {
-            let message = format!(
-                "{}, table {}, key {:?}: {}; it counts as missing",
-                self.name(),
-                damage.table,
-                damage.key,
-                damage.reason
-            );
+            let Damage { table, key, reason } = damage;
+            let message = format!("{}, table {table}, key {key:?}: {reason}", self.name());
             log::warn(py, &message);
         }
     }
@@ -192,9 +187,8 @@ impl Shared {
         promote: bool,
         rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
-        let decoded = self.decode(py, key, &arrival.row)?;
-        self.tell(py);
-        let Some(mut value) = decoded else {
+        let Some(mut value) = self.decode(py, key, &arrival.row)? else {
+            self.cache.count_miss();
             return Ok(None);
         };
         if let Some(rebuild) = rebuild {
@@ -216,7 +210,7 @@ impl Shared {
         Ok(Some(value))
     }
 
-    /// The value of a row; one that cannot be decoded is a miss.
+    /// The value of a row; `None` and a word in the program's log if it cannot be decoded.
     pub(super) fn decode<'py>(
         &self,
         py: Python<'py>,
@@ -226,8 +220,12 @@ impl Shared {
         match value::decode(py, &row.data, &row.format) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.is_instance_of::<CorruptEntryError>(py) => {
-                self.cache
-                    .reject(String::from(key), error.value(py).to_string());
+                self.cache.report(Damage {
+                    table: "cache",
+                    key: String::from(key),
+                    reason: error.value(py).to_string(),
+                });
+                self.tell(py);
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -78,8 +78,9 @@ pub trait Store: Send + Sync {
     /// live.
     fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>>;
 
-    /// Deletes up to `limit` entries whose time has come.
-    fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Expired>>;
+    /// Deletes up to `limit` entries whose time has come, and rows beside them that have no time or
+    /// no key that can be read.
+    fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Listing<Expired>>;
 
     /// The keys of all live entries.
     fn keys(&self, now: Timestamp) -> Result<Vec<String>>;

@@ -96,7 +96,7 @@ fn a_file_of_the_original_is_served_with_every_entry_and_tag() {
                 .delete_by_tags(&tags(&["all", "8"]), true, NOW)
                 .unwrap();
             assert_eq!(exact.len(), 50);
-            assert_eq!(store.delete_expired(NOW, 10).unwrap().len(), 1);
+            assert_eq!(store.delete_expired(NOW, 10).unwrap().rows.len(), 1);
             assert_eq!(store.check(false).unwrap(), [""; 0]);
             store.close().unwrap();
             drop(file);

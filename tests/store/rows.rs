@@ -270,14 +270,14 @@ fn what_has_expired_goes_in_chunks_and_the_rest_stays() {
     put_until(&store, "later", b"1", &["t"], Timestamp(NOW.0 + 1));
     assert_eq!(store.keys(NOW).unwrap(), ["later"]);
     let chunks: Vec<usize> = (0..4)
-        .map(|_| store.delete_expired(NOW, 10).unwrap().len())
+        .map(|_| store.delete_expired(NOW, 10).unwrap().rows.len())
         .collect();
     assert_eq!(chunks, [10, 10, 5, 0]);
     assert_eq!(index(&path), pairs(&[("t", "later")]));
-    let later = store.delete_expired(Timestamp(NOW.0 + 1), 10).unwrap();
+    let later = store.delete_expired(Timestamp(NOW.0 + 1), 10).unwrap().rows;
     assert_eq!(
         (&*later[0].key, later[0].expire_at),
-        ("later", Some(Timestamp(NOW.0 + 1)))
+        ("later", Timestamp(NOW.0 + 1))
     );
 }
 

@@ -130,7 +130,7 @@ fn repair_removes_what_nobody_can_read_and_nothing_else() {
         .unwrap();
     let store = open(&path);
     let found = store.check(false).unwrap();
-    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found.len(), 3, "{found:?}");
     assert_eq!(store.check(true).unwrap(), found, "what was found");
     assert_eq!(store.check(false).unwrap(), [""; 0], "and mended");
     let tagged = store.tagged(&tags(&["t"]), false, NOW).unwrap();

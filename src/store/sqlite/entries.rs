@@ -57,7 +57,8 @@ pub(super) fn read(connection: &Connection, key: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-/// Reads live rows whole: all, or the one with a key.
+/// Reads live rows whole: all, or the one with a key. Payloads are read in any case, for only with
+/// them is a row known to be sound; without `with_data` they are not kept.
 pub(super) fn read_whole(
     connection: &Connection,
     which: Which<'_>,
@@ -65,36 +66,31 @@ pub(super) fn read_whole(
     limit: Option<usize>,
     with_data: bool,
 ) -> rusqlite::Result<Listing<FullRow>> {
-    let columns = if with_data {
-        select!("key", "data", "checksum")
-    } else {
-        select!("key", "x''", "NULL")
-    };
+    let columns = select!("key", "data", "checksum, rowid");
+    // Here also what is no time is met, to be told of: text sorts after the times, and so do blobs.
     let (condition, value) = match which {
-        Which::All => (format!("{LIVE} ORDER BY rowid"), now.to_string()),
-        Which::Key(key) => (String::from("key = ?1"), String::from(key)),
+        Which::All => ("expire_at > ?1 ORDER BY rowid", now.to_string()),
+        Which::Key(key) => ("key = ?1", String::from(key)),
     };
     let mut statement = connection.prepare_cached(&format!("{columns} WHERE {condition}"))?;
     let mut rows = statement.query([value])?;
-    let (mut live, mut damaged) = (Vec::new(), Vec::new());
-    while limit.is_none_or(|limit| live.len() < limit) {
+    let mut found = Listing::default();
+    while limit.is_none_or(|limit| found.rows.len() < limit) {
         let Some(row) = rows.next()? else { break };
         let key = text(row.get_ref(0)?);
-        let shown = key.clone().unwrap_or_default();
-        match key.map_or_else(|| Err(wrong("key")), |key| decode_whole(key, row)) {
-            Ok(row) if row.row.meta.expire_at > now => live.push(row),
+        let whole = key.clone().ok_or_else(|| wrong("key"));
+        match whole.and_then(|key| decode_whole(key, row)) {
+            Ok(mut row) if row.row.meta.expire_at > now => {
+                if !with_data {
+                    row.row.data = Vec::new();
+                }
+                found.rows.push(row);
+            }
             Ok(_) => {}
-            Err(reason) => damaged.push(Damage {
-                table: "cache",
-                key: shown,
-                reason,
-            }),
+            Err(reason) => found.damaged.push(damage(key, row.get(9)?, reason)),
         }
     }
-    Ok(Listing {
-        rows: live,
-        damaged,
-    })
+    Ok(found)
 }
 
 fn wrong(column: &str) -> String {
@@ -121,9 +117,11 @@ fn decode(key: &str, row: &rusqlite::Row<'_>) -> Found {
         ValueRef::Text(text) => text.to_vec(),
         _ => return Err(wrong("data")),
     };
-    let expected = column(8)?.as_i64().ok();
-    if expected.is_some_and(|expected| expected != checksum(key, format, &data)) {
-        return Err(String::from("its payload does not match its checksum"));
+    match column(8)? {
+        // The original writes none.
+        ValueRef::Null => {}
+        ValueRef::Integer(expected) if expected == checksum(key, format, &data) => {}
+        _ => return Err(String::from("its payload does not match its checksum")),
     }
     let expire_at = column(3)?.as_str().ok().and_then(Timestamp::parse);
     let expire_at = expire_at.ok_or_else(|| wrong("expire_at"))?;
@@ -244,29 +242,51 @@ pub(super) fn delete_expired(
     now: Timestamp,
     limit: usize,
     touched: &mut Touched,
-) -> rusqlite::Result<Vec<Expired>> {
+) -> rusqlite::Result<Listing<Expired>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let expired: Vec<(i64, Expired)> = connection
+    let found: Vec<(i64, Option<String>, Option<Timestamp>)> = connection
         .prepare_cached("SELECT rowid, key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
         .query_map(params![now.to_string(), limit], |row| {
-            let key = text(row.get_ref(1)?).unwrap_or_default();
-            let expire_at = time(row.get_ref(2)?);
-            Ok((row.get(0)?, Expired { key, expire_at }))
+            Ok((row.get(0)?, text(row.get_ref(1)?), time(row.get_ref(2)?)))
         })?
         .collect::<rusqlite::Result<_>>()?;
     // Texts with another offset than UTC do not sort as the times they stand for.
-    let past = |entry: &Expired| entry.expire_at.is_none_or(|deadline| deadline <= now);
-    let mut expired: Vec<_> = expired.into_iter().filter(|row| past(&row.1)).collect();
+    let past = |deadline: &Option<Timestamp>| deadline.is_none_or(|deadline| deadline <= now);
+    let mut found: Vec<_> = found.into_iter().filter(|row| past(&row.2)).collect();
     // Neighbours in the indexes are neighbours here: each page is changed once.
-    expired.sort_unstable_by(|a, b| a.1.key.cmp(&b.1.key));
-    for (row, entry) in &expired {
-        touched.add(&entry.key);
+    found.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    let mut expired = Listing::default();
+    for (row, key, expire_at) in found {
         connection
             .prepare_cached("DELETE FROM cache WHERE rowid = ?1")?
             .execute([row])?;
-        forget_tags(connection, &entry.key)?;
+        if let Some(key) = &key {
+            touched.add(key);
+            forget_tags(connection, key)?;
+        }
+        match (key, expire_at) {
+            (Some(key), Some(expire_at)) => expired.rows.push(Expired { key, expire_at }),
+            (key, _) => {
+                let column = if key.is_none() { "key" } else { "expire_at" };
+                let reason = format!("{}, and a sweep removed it", wrong(column));
+                expired.damaged.push(damage(key, row, reason));
+            }
+        }
     }
-    Ok(expired.into_iter().map(|(_, entry)| entry).collect())
+    Ok(expired)
+}
+
+fn damage(key: Option<String>, row: i64, reason: String) -> Damage {
+    Damage {
+        table: "cache",
+        key: name(key, row),
+        reason,
+    }
+}
+
+/// What a damaged row is called: by its key or, where that is none, by its number.
+pub(super) fn name(key: Option<String>, row: i64) -> String {
+    key.unwrap_or_else(|| format!("(row {row})"))
 }
 
 /// Text that a stranger may have written as something else.

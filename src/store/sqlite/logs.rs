@@ -3,7 +3,7 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params};
 
-use super::entries::{text, time};
+use super::entries::{name, text, time};
 use crate::entry::{AccessRecord, AccessRow, Damage, EvictionRecord, EvictionRow, Listing};
 use crate::store::Which;
 
@@ -13,7 +13,8 @@ const MAX_ROWS: i64 = 100_000;
 /// Keys that leave a full access log at once, the coldest, so that it is not full again at once.
 const SURPLUS: i64 = MAX_ROWS / 10;
 
-/// Adds hits to the access log, and drops its coldest keys beyond the limit.
+/// Adds hits to the access log, and drops its coldest keys beyond the limit. What is no count or no
+/// time in a stranger's row is mended.
 pub(super) fn add_accesses(
     connection: &Connection,
     records: &[AccessRecord],
@@ -23,8 +24,14 @@ pub(super) fn add_accesses(
         "INSERT INTO access_log(key, access_count, last_accessed, last_accessed_by_profile)
          VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT(key) DO UPDATE SET
-             access_count = access_count + excluded.access_count,
-             last_accessed = max(last_accessed, excluded.last_accessed),
+             access_count = excluded.access_count +
+                 CASE WHEN typeof(access_count) = 'integer'
+                     THEN min(max(access_count, 0), 9223372036854775807 - excluded.access_count)
+                     ELSE 0 END,
+             last_accessed =
+                 CASE WHEN typeof(last_accessed) = 'text' AND julianday(last_accessed) IS NOT NULL
+                     THEN max(last_accessed, excluded.last_accessed)
+                     ELSE excluded.last_accessed END,
              last_accessed_by_profile = excluded.last_accessed_by_profile",
     )?;
     for record in records {
@@ -40,10 +47,10 @@ pub(super) fn add_accesses(
         return Ok(());
     }
     // The span of the row numbers bounds the count, and is known without counting.
-    let span: Option<i64> = connection
-        .prepare_cached("SELECT max(rowid) - min(rowid) FROM access_log")?
-        .query_row([], |row| row.get(0))?;
-    if span.unwrap_or(0) >= MAX_ROWS {
+    let (first, last): (i64, i64) = connection
+        .prepare_cached("SELECT min(rowid), max(rowid) FROM access_log")?
+        .query_row([], |row| row.try_into())?;
+    if last.saturating_sub(first) >= MAX_ROWS {
         drop_coldest(connection)?;
     }
     Ok(())
@@ -69,6 +76,10 @@ pub(super) fn add_evictions(
     connection: &Connection,
     records: &[EvictionRecord],
 ) -> rusqlite::Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    restart_numbers(connection)?;
     let mut add = connection.prepare_cached(
         "INSERT INTO eviction_log(key, evicted_at, reason, last_access_count, evicted_by_profile)
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -84,11 +95,29 @@ pub(super) fn add_evictions(
             record.profile
         ])?;
     }
-    if !records.is_empty() {
-        let oldest_kept = connection.last_insert_rowid() - MAX_ROWS;
-        connection
-            .prepare_cached("DELETE FROM eviction_log WHERE id <= ?1")?
-            .execute([oldest_kept])?;
+    let oldest_kept = connection.last_insert_rowid() - MAX_ROWS;
+    connection
+        .prepare_cached("DELETE FROM eviction_log WHERE id <= ?1")?
+        .execute([oldest_kept])?;
+    Ok(())
+}
+
+/// Numbers grow for ever, and SQLite refuses a line after the last one. Nobody but a stranger comes
+/// near it.
+fn restart_numbers(connection: &Connection) -> rusqlite::Result<()> {
+    const ENOUGH: i64 = i64::MAX / 2;
+    let last: Option<i64> = connection
+        .prepare_cached(
+            "SELECT CAST(max(seq) AS INTEGER) FROM sqlite_sequence WHERE name = 'eviction_log'",
+        )?
+        .query_row([], |row| row.get(0))?;
+    if last.is_some_and(|last| last > ENOUGH) {
+        connection.execute("DELETE FROM eviction_log WHERE id > ?1", [ENOUGH])?;
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = (SELECT coalesce(max(id), 0) FROM eviction_log)
+             WHERE name = 'eviction_log'",
+            [],
+        )?;
     }
     Ok(())
 }
@@ -101,12 +130,12 @@ pub(super) fn accesses(
 ) -> rusqlite::Result<Listing<AccessRow>> {
     let select = match which {
         Which::All => {
-            "SELECT key, access_count, last_accessed, last_accessed_by_profile FROM access_log
-             WHERE ?1 IS NULL ORDER BY access_count DESC, key"
+            "SELECT key, access_count, last_accessed, last_accessed_by_profile, rowid AS number
+             FROM access_log WHERE ?1 IS NULL ORDER BY access_count DESC, key"
         }
         Which::Key(_) => {
-            "SELECT key, access_count, last_accessed, last_accessed_by_profile FROM access_log
-             WHERE key = ?1"
+            "SELECT key, access_count, last_accessed, last_accessed_by_profile, rowid AS number
+             FROM access_log WHERE key = ?1"
         }
     };
     list(connection, "access_log", select, which, limit, |row| {
@@ -124,8 +153,8 @@ pub(super) fn evictions(
     connection: &Connection,
     limit: Option<usize>,
 ) -> rusqlite::Result<Listing<EvictionRow>> {
-    let select = "SELECT key, id, evicted_at, reason, last_access_count, evicted_by_profile
-         FROM eviction_log WHERE ?1 IS NULL ORDER BY evicted_at DESC, id DESC";
+    let select = "SELECT key, id AS number, evicted_at, reason, last_access_count,
+             evicted_by_profile FROM eviction_log WHERE ?1 IS NULL ORDER BY evicted_at DESC, id DESC";
     list(
         connection,
         "eviction_log",
@@ -171,8 +200,8 @@ fn list<T>(
             Some(row) => rows.push(row),
             None => damaged.push(Damage {
                 table,
-                key: text(row.get_ref(0)?).unwrap_or_default(),
-                reason: String::from("a column is not what cachetronomy writes"),
+                key: name(text(row.get_ref(0)?), row.get("number")?),
+                reason: String::from("one of its columns is not what cachetronomy writes"),
             }),
         }
     }

@@ -147,7 +147,7 @@ impl Store for SqliteStore {
         Ok(removed)
     }
 
-    fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Expired>> {
+    fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Listing<Expired>> {
         // A look that takes no lock from anybody: most sweeps find nothing.
         let any = self.read_patiently(|connection| {
             connection
@@ -155,7 +155,7 @@ impl Store for SqliteStore {
                 .query_row([now.to_string()], |row| row.get::<_, bool>(0))
         })?;
         if !any {
-            return Ok(Vec::new());
+            return Ok(Listing::default());
         }
         let (expired, _) = self.transact(|connection, touched| {
             entries::delete_expired(connection, now, limit, touched)

@@ -3,7 +3,7 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params};
 
-use super::entries::{parse_tags, text};
+use super::entries::{name, parse_tags, text};
 use crate::entry::{Damage, Listing};
 use crate::settings::{Profile, ProfileChanges};
 use crate::store::Which;
@@ -19,24 +19,22 @@ pub(super) fn read(
     };
     let mut statement = connection.prepare_cached(
         "SELECT name, time_to_live, ttl_cleanup_interval, memory_based_eviction,
-                free_memory_target, memory_cleanup_interval, max_items_in_memory, tags
+                free_memory_target, memory_cleanup_interval, max_items_in_memory, tags, rowid
          FROM profiles WHERE ?1 IS NULL OR name = ?1 ORDER BY name",
     )?;
     let mut rows = statement.query([wanted])?;
     let (mut profiles, mut damaged) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        let Some(name) = text(row.get_ref(0)?).filter(|name| !name.is_empty()) else {
-            damaged.push(damage("", "its name is no text"));
+        let Some(found) = text(row.get_ref(0)?).filter(|name| !name.is_empty()) else {
+            damaged.push(damage(&name(None, row.get(8)?), "its name is none"));
             continue;
         };
         let (changes, odd) = decode(row)?;
-        for field in odd {
-            damaged.push(damage(
-                &name,
-                &format!("its {field} is out of range; the default is used"),
-            ));
+        if !odd.is_empty() {
+            let reason = format!("{} out of range; the default is used", odd.join(" and "));
+            damaged.push(damage(&found, &reason));
         }
-        profiles.push(Profile::named(&name).with(&changes));
+        profiles.push(Profile::named(&found).with(&changes));
     }
     Ok(Listing {
         rows: profiles,

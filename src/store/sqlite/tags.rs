@@ -49,8 +49,8 @@ pub(super) fn indexed_to(connection: &Connection) -> rusqlite::Result<Option<i64
 pub(super) fn index_anew(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM cache_tag", [])?;
     connection.execute(
-        "INSERT OR REPLACE INTO cachetronomy_meta(name, value) VALUES (?1, '0')",
-        [INDEXED_TO],
+        "INSERT OR REPLACE INTO cachetronomy_meta(name, value) VALUES (?1, ?2)",
+        [INDEXED_TO, &i64::MIN.to_string()],
     )?;
     Ok(())
 }
@@ -86,6 +86,27 @@ pub(super) fn index_some(connection: &Connection, rows: i64) -> rusqlite::Result
         .prepare_cached("UPDATE cachetronomy_meta SET value = ?2 WHERE name = ?1")?
         .execute(params![INDEXED_TO, to.to_string()])?;
     Ok(false)
+}
+
+/// Holds the index against the entries: tags that it lacks, and tags that it has too many.
+pub(super) fn compare(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let count = |sql| connection.query_row(sql, [], |row| row.get(0));
+    let lacking = match indexed_to(connection)? {
+        Some(_) => 0,
+        None => count(
+            "SELECT count(*)
+             FROM cache, json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END) AS one
+             WHERE one.type = 'text' AND typeof(cache.key) = 'text' AND NOT EXISTS
+                 (SELECT 1 FROM cache_tag WHERE tag = one.value AND cache_tag.key = cache.key)",
+        )?,
+    };
+    let orphans = count(
+        "SELECT count(*) FROM cache_tag WHERE NOT EXISTS
+             (SELECT 1
+              FROM cache, json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END) AS one
+              WHERE cache.key = cache_tag.key AND one.value = cache_tag.tag)",
+    )?;
+    Ok((lacking, orphans))
 }
 
 /// Keys with any of the tags or, if `exact`, with exactly these in any order; of live and of

@@ -148,15 +148,12 @@ impl SqliteStore {
             }
             Err(error) => return Err(error),
         };
-        let orphans = self.read_patiently(|connection| {
-            connection.query_row(
-                "SELECT count(*) FROM cache_tag WHERE key NOT IN (SELECT key FROM cache)",
-                [],
-                |row| row.get::<_, i64>(0),
-            )
-        })?;
+        let (lacking, orphans) = self.read_patiently(tags::compare)?;
         if orphans > 0 {
-            findings.push(format!("{orphans} tags belong to no entry"));
+            findings.push(format!("{orphans} tags in the index belong to no entry"));
+        }
+        if lacking > 0 {
+            findings.push(format!("{lacking} tags of entries are not in the index"));
         }
         if fix && !findings.is_empty() {
             self.repair()?;
