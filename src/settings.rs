@@ -1,6 +1,6 @@
 //! The settings of one cache, and the only place that checks them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,6 +114,19 @@ impl Profile {
         }
     }
 
+    /// All fields but the name, as changes of another profile.
+    pub fn to_changes(&self) -> ProfileChanges {
+        ProfileChanges {
+            time_to_live: Some(self.time_to_live),
+            ttl_cleanup_interval: Some(self.ttl_cleanup_interval),
+            memory_based_eviction: Some(self.memory_based_eviction),
+            free_memory_target: Some(self.free_memory_target),
+            memory_cleanup_interval: Some(self.memory_cleanup_interval),
+            max_items_in_memory: self.max_items_in_memory,
+            tags: Some(self.tags.clone()),
+        }
+    }
+
     /// The life of an entry that names none.
     pub fn ttl(&self) -> Ttl {
         let micros = self.time_to_live.saturating_mul(1_000_000).min(LARGEST);
@@ -141,6 +154,27 @@ pub struct ProfileChanges {
 }
 
 impl ProfileChanges {
+    /// The names of the fields that are given.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("time_to_live", self.time_to_live.is_some()),
+            ("ttl_cleanup_interval", self.ttl_cleanup_interval.is_some()),
+            (
+                "memory_based_eviction",
+                self.memory_based_eviction.is_some(),
+            ),
+            ("free_memory_target", self.free_memory_target.is_some()),
+            (
+                "memory_cleanup_interval",
+                self.memory_cleanup_interval.is_some(),
+            ),
+            ("max_items_in_memory", self.max_items_in_memory.is_some()),
+            ("tags", self.tags.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+    }
+
     /// Takes one field that is a whole number, if it is in its range.
     pub fn set_number(&mut self, name: &str, number: i128) -> Result<()> {
         let (name, what, least) = match name {
@@ -185,6 +219,24 @@ impl ProfileChanges {
     pub fn set_tags(&mut self, tags: Vec<String>) -> Result<()> {
         self.tags = Some(check_tags(tags)?);
         Ok(())
+    }
+}
+
+/// Names of fields that have another value in effect than the stored profile has: those that the
+/// environment or the constructor gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides(pub BTreeSet<&'static str>);
+
+impl Overrides {
+    /// All fields that are given.
+    pub fn of(changes: &ProfileChanges) -> Self {
+        Self(changes.names().collect())
+    }
+
+    /// Those of them that `changes` does not give.
+    #[must_use]
+    pub fn without(&self, changes: &ProfileChanges) -> Self {
+        Self(&self.0 - &changes.names().collect())
     }
 }
 

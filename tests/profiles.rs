@@ -82,7 +82,7 @@ fn the_caller_beats_the_environment_which_beats_the_file() {
     assert_eq!(in_file[0].max_items_in_memory, Some(10), "and nothing else");
 
     // A change of one field leaves the environment's others in effect and out of the file.
-    drop(cache.update_profile(&ttl(40)).unwrap());
+    drop(cache.update_profile(None, &ttl(40)).unwrap());
     assert_eq!(cache.active().profile.max_items_in_memory, Some(20));
     let in_file = first.profiles(Which::Key("p")).unwrap();
     assert_eq!(in_file[0].max_items_in_memory, Some(10));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -145,3 +146,20 @@ def test_bad_input_is_refused(called: list[str], key: str) -> None:
         register_callback("no function")
     promote_key(key)
     assert called == [key], "the one before is still there"
+
+
+def test_ctrl_c_in_a_callback_is_not_its_own(
+    anywhere: Cachetronaut, key: str, request: pytest.FixtureRequest
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    def read() -> None:
+        anywhere.get(key)
+        time.sleep(5)  # The main thread gets it as soon as it runs Python again: at once.
+
+    anywhere.set(key, 1)
+    request.addfinalizer(lambda: register_callback(None))
+    register_callback(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        read()

@@ -132,3 +132,90 @@ assert [square(n) for n in range(50)] == [n * n for n in range(50)]
 assert cache.stats()["misses"] == 0
 """
     assert run_python(PRELUDE + code, db_path).stderr == ""
+
+
+def test_a_client_of_another_thread_does_not_hang_the_child(
+    db_path: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    # The child drops what the threads that it has not got kept for themselves, before any hook.
+    code = """
+local, ready, go = threading.local(), threading.Event(), threading.Event()
+class Noisy:
+    def __del__(self):
+        cache.set("dropped", 1)
+def work():
+    local.client = Cachetronaut(sys.argv[1])
+    local.client.set("theirs", 1)
+    local.noisy = Noisy()
+    ready.set()
+    go.wait()
+thread = threading.Thread(target=work)
+thread.start()
+ready.wait()
+def child():
+    assert cache.get("theirs") == 1
+    assert cache.get("dropped") == 1
+    cache.set("child", 1)
+wait(in_child(child))
+go.set()
+thread.join()
+assert cache.get("child") == 1
+"""
+    run_python(PRELUDE + code, db_path)
+
+
+def test_destructors_that_a_close_runs_may_wait_for_a_fork_and_fork(
+    db_path: Path, tmp_path: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    code = """
+from dataclasses import dataclass
+@dataclass
+class Value:
+    number: int
+    forks: bool = False
+    def __del__(self):
+        if live:
+            private.set("seen", self.number)
+            cache.set("seen", self.number)
+            Cachetronaut(":memory:").set("seen", 1)
+            if self.forks:
+                wait(in_child(lambda: cache.get("seen")))
+live = False
+for forks in (False, True):
+    other = Cachetronaut(sys.argv[2])
+    other.set_many({str(n): Value(n, forks and n == 7) for n in range(30)})
+    live = True
+    closing = threading.Thread(target=other.close)
+    closing.start()
+    wait(in_child(lambda: cache.get("seen")))
+    closing.join()
+    live = False
+"""
+    run_python(PRELUDE + code, db_path, tmp_path / "other.db")
+
+
+@pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
+def test_hooks_of_others_around_ours_are_served_or_refused(
+    db_path: Path, run_python: Callable[..., CompletedProcess[str]], when: str
+) -> None:
+    code = """
+import os, sys
+from cachetronomy import CachetronomyError
+seen = []
+def hook():
+    try:
+        seen.append(cache.get("x"))
+    except CachetronomyError as refused:
+        seen.append(refused)
+os.register_at_fork(**{sys.argv[2]: hook})
+"""
+    end = """
+cache.set("x", 1)
+def child():
+    assert cache.get("x") == 1
+    assert sys.argv[2] != "after_in_child" or seen == [1], seen
+wait(in_child(child))
+assert len(seen) == (sys.argv[2] != "after_in_child")
+assert cache.get("x") == 1
+"""
+    run_python(code + PRELUDE + end, db_path, when)

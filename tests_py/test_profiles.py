@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,9 +320,81 @@ def test_a_yaml_file_that_is_none_is_refused(
 
 def test_a_yaml_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.yaml", tmp_path):
-        with pytest.raises(InvalidSettingError, match=path.name):
+        with pytest.raises(OSError, match=path.name):
             Profile.load_profiles(path)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(InvalidSettingError, match=r"binary\.yaml: is not YAML"):
         Profile.load_profiles(binary)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: !!timestamp x", "a: !!int ''", "a: !!float ''", "a: !!bool x", "!!set {a: b}: 1"]
+)
+def test_values_that_yaml_cannot_make_are_no_yaml(
+    profiles_yaml: Callable[[str], Path], text: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=r"profiles\.yaml"):
+        Profile.load_profiles(profiles_yaml(text))
+
+
+def test_a_few_lines_that_stand_for_a_billion_are_refused_at_once(
+    profiles_yaml: Callable[[str], Path],
+) -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"{b}: &{b} [{','.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi")]  # noqa: B905
+    for field in ("tags", "name", "time_to_live"):
+        path = profiles_yaml("\n".join([*lines, f"p: {{{field}: *i}}"]))
+        start = time.monotonic()
+        with pytest.raises(InvalidSettingError):
+            Profile.load_profiles(path)
+        assert time.monotonic() - start < 5  # Seconds; in full it takes all memory there is.
+
+
+def test_two_threads_that_update_two_profiles_never_mix_them(cache: Cachetronaut) -> None:
+    wrong: list[str] = []
+    profiles = [
+        Profile(name=name, time_to_live=ttl, tags=[name]) for name, ttl in (("a", 7), ("b", 9))
+    ]
+
+    def update(profile: Profile) -> None:
+        for _ in range(300):
+            seen = cache.update_active_profile(profile)
+            if seen.tags != [seen.name]:
+                wrong.append(f"{seen.name} has {seen.tags}")
+
+    threads = [threading.Thread(target=update, args=[profile]) for profile in profiles]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [(one.name, one.time_to_live, one.tags) for one in cache.list_profiles()] == [
+        ("a", 7, ["a"]),
+        ("b", 9, ["b"]),
+        ("default", 3600, []),
+    ]
+
+
+def test_another_name_takes_the_fields_of_the_active_profile_along(cache: Cachetronaut) -> None:
+    cache.profile = Profile(name="one", time_to_live=99, tags=["t"])
+    two = cache.update_active_profile(name="two", max_items_in_memory=5)
+    assert (two.name, two.time_to_live, two.tags, two.max_items_in_memory) == ("two", 99, ["t"], 5)
+    assert cache.get_profile("one").max_items_in_memory == 100
+
+
+def test_what_only_this_client_has_is_not_stored_with_its_profile(
+    open_cache: Callable[..., Cachetronaut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_TIME_TO_LIVE", "123")
+    cache = open_cache(max_items_in_memory=None)
+    profile = cache.profile
+    assert (profile.time_to_live, profile.max_items_in_memory) == (123, None)
+    profile.tags = ["t"]
+    cache.profile = profile
+    stored = cache.get_profile("default")
+    assert (stored.time_to_live, stored.max_items_in_memory, stored.tags) == (3600, 100, ["t"])
+    profile = open_cache().profile
+    profile.time_to_live = 124
+    cache.profile = profile
+    assert cache.get_profile("default").time_to_live == 124

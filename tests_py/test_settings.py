@@ -280,3 +280,19 @@ def test_a_cap_that_is_given_beats_all(
     assert cache.max_items_in_memory == 2
     assert open_cache(profile=Profile(name="p", max_items_in_memory=4)).max_items_in_memory == 4
     assert open_cache().max_items_in_memory == 5
+
+
+@pytest.mark.parametrize(
+    "text", [b"# cache_dir of the caf\xe9\n", b"REDIS_CACHE_URL=\xff\nNAME=\xe9\n", b"\xff\xfe"]
+)
+def test_a_file_of_others_in_another_encoding_is_none_of_our_business(
+    db_path: Path, text: bytes
+) -> None:
+    Path(".env").write_bytes(text)
+    Cachetronaut(db_path).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on this system")
+def test_a_pipe_is_not_waited_for(db_path: Path) -> None:
+    os.mkfifo(".env")
+    Cachetronaut(db_path).close()

@@ -61,7 +61,7 @@ def test_times_come_back_in_utc(store: SQLiteStore) -> None:
 
 
 def test_data_has_to_be_bytes(store: SQLiteStore) -> None:
-    for data in ("text", None, [1]):
+    for data in (5, None, [1]):
         with pytest.raises(InvalidSettingError, match="data"):
             store.set(entry(data=data))
     assert store.keys() == []
@@ -275,3 +275,43 @@ def test_keys_have_to_be_text(store: SQLiteStore) -> None:
         for key in (None, 5, b"key"):
             with pytest.raises(InvalidKeyError):
                 call(key)
+
+
+def test_parameters_may_be_datetimes_and_odd_ones_are_named(cache: Cachetronaut) -> None:
+    cache.set("a", 1, ttl=60)
+    cache.set("b", 1, ttl=6_000)
+    limit = cache.key_metadata("a").expire_at + timedelta(seconds=1)
+    query = CustomQuery(query="SELECT key FROM cache WHERE expire_at < ?", params=[limit])
+    assert cache.store.custom_query(query) == [{"key": "a"}]
+    for odd in (2**63, object()):
+        with pytest.raises((InvalidSettingError, TypeError), match="query"):
+            cache.store.custom_query(CustomQuery(query="SELECT ?", params=[odd]))
+    with pytest.raises(InvalidSettingError, match="CustomQuery"):
+        cache.store.custom_query("SELECT 1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TEMP TABLE cache(key, data)",
+        "PRAGMA query_only=ON",
+        "PRAGMA hard_heap_limit=1",
+        "ATTACH ':memory:' AS other",
+        "BEGIN",
+    ],
+)
+def test_no_statement_changes_the_connection_for_those_after_it(
+    anywhere: Cachetronaut, sql: str
+) -> None:
+    for autocommit in (False, True):
+        with pytest.raises(InvalidSettingError, match="connection"):
+            anywhere.store.custom_query(CustomQuery(query=sql, autocommit=autocommit))
+    anywhere.set("a", 1)
+    anywhere.evict_all()
+    assert anywhere.get("a") == 1
+
+
+def test_text_of_the_original_is_taken_for_bytes(cache: Cachetronaut) -> None:
+    moment = datetime.now(timezone.utc) + timedelta(hours=1)
+    cache.store.set(CacheEntry(key="a", data="[1]", expire_at=moment, saved_by_profile="p"))
+    assert cache.get("a") == [1]

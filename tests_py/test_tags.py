@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cachetronomy import Cachetronaut
+from conftest import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,3 +157,18 @@ def test_tags_written_by_a_stranger_are_indexed(
     assert cache.get("theirs") == {"x": 1}
     assert cache.clear_by_tags(["u", "t"], exact_match=True) == ["theirs"]
     assert cache.get("theirs") is None
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [["a", "b"], ["\u00e9", "\U0001f600 \u2028"], ['"', "\\", "\n\x01\x7f"], []],
+    ids=short_id,
+)
+def test_tags_are_written_to_the_letter_as_the_original_compares_them(
+    cache: Cachetronaut, db_path: Path, query: Callable[..., Any], tags: list[str]
+) -> None:
+    cache.set("k", 1, tags=tags)
+    cache.update_active_profile(tags=tags)
+    assert query(db_path, "SELECT tags FROM cache") == [[json.dumps(tags)]]
+    assert query(db_path, "SELECT tags FROM profiles") == [[json.dumps(tags)]]
+    assert cache.key_metadata("k").tags == tags

@@ -942,3 +942,58 @@ with Cachetronaut(sys.argv[1]) as cache:
     assert "pydantic" not in sys.modules
 """
     run_python(code, db_path)
+
+
+class Shape(BaseModel):
+    name: str
+
+
+class Round(Shape):
+    radius: int
+
+
+def test_a_result_that_its_annotation_would_not_bring_back_is_refused_with_the_result(open_cache):
+    cache = open_cache()
+
+    @cache
+    def one() -> Shape:
+        return Round(name="o", radius=1)
+
+    @cache
+    def many() -> list[Shape]:
+        return [Shape(name="a"), Round(name="o", radius=1)]
+
+    @cache
+    def plain() -> Shape:
+        return {"name": "a"}
+
+    for function in (one, many):
+        for _ in range(2):
+            with pytest.raises(SerializationError, match="would not come back") as caught:
+                function()
+            assert caught.value.value is not None
+    assert plain() == {"name": "a"}
+    cache.evict_all()
+    assert plain() == Shape(name="a")
+
+
+def test_a_function_knows_the_version_of_the_class_that_it_promises(open_cache):
+    @dataclasses.dataclass
+    class Versioned:
+        a: int
+        __cache_version__ = 3
+
+    calls = []
+
+    def function() -> Versioned:
+        calls.append(1)
+        return Versioned(1)
+
+    for _ in range(2):  # The second client has to know it before it has a result.
+        cache = open_cache()
+        assert cache(function)() == Versioned(1)
+        assert cache.key_metadata(cache(function).key_for()).version == 3
+    assert calls == [1]
+    Versioned.__cache_version__ = 4
+    assert open_cache()(function)() == Versioned(1)
+    assert calls == [1, 1]

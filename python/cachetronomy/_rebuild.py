@@ -159,6 +159,21 @@ def rebuilder(function: Callable[..., Any]) -> Callable[[Any], Any] | None:
     return rebuild
 
 
+def lost(rebuild: Callable[[Any], Any], value: Any) -> str | None:  # noqa: ANN401 - any result
+    """Say which part of a result would not come back from the store; `None` if all would.
+
+    Only what holds instances of classes is looked at: a plain value that a function returns in
+    their place is its own business.
+    """
+    if not _classes_in([value]):
+        return None
+    try:
+        place = _core._difference(value, rebuild(_plain(value)))  # noqa: SLF001
+    except ValueError as error:
+        return f"it would not come back from the store: {error}"
+    return None if place is None else f"`value{place}` would not come back from the store"
+
+
 def promised_version(function: Callable[..., Any]) -> object:
     """Return `__cache_version__` of the class that `function` promises to return, or `None`."""
     try:

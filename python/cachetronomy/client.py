@@ -61,8 +61,6 @@ class Cachetronaut(_core.Cachetronaut):
         42
     """
 
-    __slots__ = ("_store_object",)
-
     _store_object: weakref.ref[SQLiteStore]
 
     def __init__(
@@ -123,7 +121,7 @@ class Cachetronaut(_core.Cachetronaut):
     @property
     def profile(self) -> Profile:
         """The active profile as it is in effect here. A profile or a name may be assigned."""
-        return _as_profile(self._profile())
+        return self._as_profile(self._profile())
 
     @profile.setter
     def profile(self, profile: Profile | str | None) -> None:
@@ -140,8 +138,8 @@ class Cachetronaut(_core.Cachetronaut):
         """
         name, fields = _changes_of(profile, whole=True)
         if name is None and profile is not None:
-            return _as_profile(self._update_profile(fields))
-        return _as_profile(self._use_profile("default" if name is None else name, fields))
+            return self._as_profile(self._update_profile(None, fields))
+        return self._as_profile(self._use_profile("default" if name is None else name, fields))
 
     def update_active_profile(
         self,
@@ -151,7 +149,8 @@ class Cachetronaut(_core.Cachetronaut):
         """Change fields of the active profile, here and in the store, and return it.
 
         Of a `Profile` object only those fields count that it was built with. With another name
-        they are stored under that name, which becomes the active one.
+        the stored profile with these changes is stored under that name too, which becomes the
+        active one.
 
         Raises:
             InvalidSettingError: a field is unknown or out of range; nothing was changed.
@@ -159,9 +158,12 @@ class Cachetronaut(_core.Cachetronaut):
         name, fields = _changes_of(profile, whole=False)
         fields |= changes
         name = fields.pop("name", name)
-        if name is None or name == self._profile()["name"]:
-            return _as_profile(self._update_profile(fields))
-        return _as_profile(self._use_profile(name, fields))
+        return self._as_profile(self._update_profile(name, fields))
+
+    def _as_profile(self, fields: dict[str, Any]) -> Profile:
+        from cachetronomy.profiles import from_core  # noqa: PLC0415 - pydantic is loaded late
+
+        return from_core(fields, self._overrides())
 
     def get_profile(self, name: str | None = None) -> Profile | None:
         """Return the stored profile of a name, or `None`; without a name the active one."""
@@ -325,12 +327,6 @@ class Cachetronaut(_core.Cachetronaut):
             "store_keys_count": store_keys or 0,
             "memory_keys_count": memory_keys,
         }
-
-
-def _as_profile(fields: dict[str, Any]) -> Profile:
-    from cachetronomy.profiles import from_core  # noqa: PLC0415 - pydantic is loaded late
-
-    return from_core(fields)
 
 
 def _changes_of(profile: Profile | str | None, *, whole: bool) -> tuple[str | None, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any
 
 PREFIX = "CACHE_"
@@ -26,7 +27,13 @@ def read() -> dict[str, Any]:
 def is_in(env_file: str | os.PathLike[str]) -> bool:
     """Tell whether a `.env` file mentions a variable of ours. Any other is none of our business."""
     try:
-        with open(env_file, "rb") as file:  # noqa: PTH123 - pathlib takes as long as all the rest
-            return PREFIX.lower().encode() in file.read().lower()
+        # A pipe would be waited for.
+        if not stat.S_ISREG(os.stat(env_file).st_mode):  # noqa: PTH116 - pathlib takes as long
+            return False  # as all the rest
+        with open(env_file, "rb") as file:  # noqa: PTH123 - as above
+            lines = file.read().lower().splitlines()
     except OSError:
         return False
+    prefix = PREFIX.lower().encode()
+    names = (line.strip().removeprefix(b"export").strip() for line in lines)
+    return any(name.startswith(prefix) for name in names)

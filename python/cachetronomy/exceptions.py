@@ -16,7 +16,7 @@ class CacheClosedError(CachetronomyError):
     """The client was used after `shutdown` (or `close`)."""
 
 
-class CorruptEntryError(CachetronomyError):
+class CorruptEntryError(CachetronomyError, ValueError):
     """One stored entry cannot be read back; the other entries are not affected."""
 
 

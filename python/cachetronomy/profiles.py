@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -19,7 +21,7 @@ from cachetronomy import _core
 from cachetronomy.exceptions import InvalidSettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
 
     from typing_extensions import Self
@@ -64,6 +66,10 @@ class Profile(BaseModel):
         default_factory=list, description="Tags of an entry that is stored without any."
     )
 
+    # Fields of a client's profile that the environment or the constructor gave, with their values:
+    # as long as they have these, they are not the profile's own.
+    _overrides: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @field_validator("*", mode="wrap")
     @classmethod
     def _is_allowed(
@@ -77,22 +83,21 @@ class Profile(BaseModel):
         """Read profiles from a YAML file: a mapping of names to mappings of fields.
 
         Raises:
-            InvalidSettingError: the file cannot be read, is not YAML or not such a mapping, or a
-                field is unknown or out of range; it names file, profile and field.
+            InvalidSettingError: the file is not YAML or not such a mapping, or a field is unknown
+                or out of range; it names file, profile and field.
+            OSError: the file cannot be read.
         """
         import yaml  # noqa: PLC0415 - few programs have such a file
 
         path = Path(path).expanduser()
+        data = path.read_bytes()
         try:
-            loaded = yaml.safe_load(path.read_bytes())
-        except OSError as error:
-            message = f"{path}: cannot be read: {error.strerror or error}"
-            raise InvalidSettingError(message) from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            loaded = yaml.safe_load(data)
+        except Exception as error:  # Its constructors of values raise all kinds.
             message = f"{path}: is not YAML: {error}"
             raise InvalidSettingError(message) from error
         if not isinstance(loaded, dict):
-            message = f"{path}: must map names of profiles to their fields, and is {loaded!r:.80}"
+            message = f"{path}: must map names of profiles to their fields, and is {shown(loaded)}"
             raise InvalidSettingError(message)
         return {name: cls._load(path, name, fields) for name, fields in loaded.items()}
 
@@ -100,7 +105,7 @@ class Profile(BaseModel):
     def _load(cls, path: Path, name: object, fields: object) -> Self:
         where = f"{path}: profile {name!r}"
         if not isinstance(fields, dict):
-            message = f"{where}: must map fields to values, and is {fields!r:.80}"
+            message = f"{where}: must map fields to values, and is {shown(fields)}"
             raise InvalidSettingError(message)
         if "name" in fields:
             message = f"{where}: name: a profile of a file has its key as its name; leave this out"
@@ -124,11 +129,14 @@ def check(field: str, value: object, handler: ValidatorFunctionWrapHandler) -> o
     return _core._check_setting(field, value)  # noqa: SLF001
 
 
-def from_core(fields: dict[str, Any]) -> Profile:
-    """Make the `Profile` of what the core answered; it has checked the values."""
-    # A cap of `None` is the client's own: no profile can be given it.
-    given = {name for name, value in fields.items() if value is not None}
-    return Profile.model_construct(_fields_set=given, **fields)
+def from_core(fields: dict[str, Any], overrides: Iterable[str] = ()) -> Profile:
+    """Make the `Profile` of what the core answered; it has checked the values.
+
+    `overrides`: fields whose values are a client's and not the stored profile's.
+    """
+    profile = Profile.model_construct(_fields_set=set(fields), **fields)
+    profile._overrides = {field: fields[field] for field in overrides}  # noqa: SLF001 - ours
+    return profile
 
 
 def changes_of(profile: object, *, whole: bool) -> tuple[str | None, dict[str, Any]]:
@@ -138,13 +146,21 @@ def changes_of(profile: object, *, whole: bool) -> tuple[str | None, dict[str, A
         InvalidSettingError: it is not a profile.
     """
     if not isinstance(profile, Profile):
-        message = f"profile: {profile!r:.80} is neither a Profile nor the name of one"
+        message = f"profile: {shown(profile)} is neither a Profile nor the name of one"
         raise InvalidSettingError(message)
     fields = profile.model_dump(exclude_unset=not whole)
     name = fields.pop("name", None)
+    for field, value in profile._overrides.items():  # noqa: SLF001 - ours
+        if field in fields and fields[field] == value:
+            del fields[field]
     if fields.get("max_items_in_memory", 0) is None:
-        del fields["max_items_in_memory"]
+        del fields["max_items_in_memory"]  # No limit is for a client's constructor alone.
     return name, fields
+
+
+def shown(value: object) -> str:
+    """Show a value in a message. One of a few lines of YAML may be longer than memory in full."""
+    return reprlib.repr(value)[:80]
 
 
 def reasons(error: ValidationError) -> Iterator[tuple[str, str]]:
@@ -158,4 +174,4 @@ def reasons(error: ValidationError) -> Iterator[tuple[str, str]]:
         elif one["type"] == "extra_forbidden":
             yield field, f"is not a field; there are {', '.join(Profile.model_fields)}"
         else:
-            yield field, f"{one['input']!r:.80}: {one['msg']}"
+            yield field, f"{shown(one['input'])}: {one['msg']}"

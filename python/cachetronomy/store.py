@@ -93,16 +93,21 @@ class SQLiteStore:
     def set(self, entry: CacheEntry) -> CacheEntry:
         """Store an entry, whose `data` is bytes in the format that `fmt` names; return it.
 
+        Text is taken for the bytes that it stands for, as the original does.
+
         Raises:
-            InvalidSettingError: `data` is not bytes.
+            InvalidSettingError: `data` is neither.
         """
-        if not isinstance(entry.data, bytes):
-            kind = type(entry.data).__name__
+        data = entry.data
+        if isinstance(data, str):
+            data = data.encode("latin-1" if entry.fmt == "msgpack" else "utf-8")
+        if not isinstance(data, bytes):
+            kind = type(data).__name__
             message = f"data: must be the bytes of the value, not {kind}; use set() of the client"
             raise InvalidSettingError(message)
         self._client._put_row(
             entry.key,
-            entry.data,
+            data,
             entry.fmt,
             _in_utc(entry.expire_at),
             entry.tags,
@@ -312,6 +317,10 @@ class SQLiteStore:
             `last_accessed` and `evicted_at` as `datetime`, where they hold such. Of any other,
             the number of rows that it changed.
         """
+        unchecked: object = custom_query
+        if not isinstance(unchecked, CustomQuery):
+            message = f"custom_query: {unchecked!r:.80} is no query; give a CustomQuery(query=...)"
+            raise InvalidSettingError(message)
         schema = custom_query.schema_type
         rows = self._rows(custom_query)
         if isinstance(rows, int) or schema is None:
@@ -319,9 +328,11 @@ class SQLiteStore:
         return [schema(**row) for row in rows]
 
     def _rows(self, custom_query: CustomQuery) -> list[dict[str, Any]] | int:
-        found = self._client._query(
-            custom_query.query, list(custom_query.params or ()), custom_query.autocommit
-        )
+        parameters = [
+            _in_utc(value) if isinstance(value, datetime) else value
+            for value in custom_query.params or ()
+        ]
+        found = self._client._query(custom_query.query, parameters, custom_query.autocommit)
         if isinstance(found, int):
             return found
         columns, rows = found

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Cache;
 use crate::entry::{Damage, Listing};
 use crate::error::Result;
-use crate::settings::{Profile, ProfileChanges, Settings};
+use crate::settings::{Overrides, Profile, ProfileChanges, Settings};
 use crate::store::{Store, Which};
 use crate::time::Ttl;
 
@@ -18,14 +18,17 @@ pub struct Active {
     pub name: Arc<str>,
     /// The life of an entry that names none.
     pub ttl: Ttl,
+    /// Fields that are not the stored profile's.
+    pub overrides: Overrides,
 }
 
 impl Active {
-    pub(super) fn new(profile: Profile) -> Arc<Self> {
+    pub(super) fn new(profile: Profile, overrides: Overrides) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(profile.name.as_str()),
             ttl: profile.ttl(),
             profile,
+            overrides,
         })
     }
 
@@ -38,10 +41,12 @@ impl Active {
         let damaged = store.profiles(Which::Key(&settings.profile))?.damaged;
         let stored = store.save_profile(&settings.profile, &settings.given)?;
         let mut profile = stored.with(&settings.environment).with(&settings.given);
+        let mut overrides = Overrides::of(&settings.environment).without(&settings.given);
         if let Some(cap) = settings.max_items_in_memory {
             profile.max_items_in_memory = cap;
+            overrides.0.insert("max_items_in_memory");
         }
-        Ok((Self::new(profile), damaged))
+        Ok((Self::new(profile, overrides), damaged))
     }
 }
 
@@ -58,26 +63,35 @@ impl<V> Cache<V> {
         let _one_at_a_time = self.switching.lock();
         self.profiles(Which::Key(name))?;
         let profile = self.store.save_profile(name, changes)?;
-        Ok(self.switch(profile))
+        Ok(self.switch(profile, Overrides::default()))
     }
 
-    /// Changes fields of the active profile, in the store and in effect. Returns what left memory.
-    pub fn update_profile(&self, changes: &ProfileChanges) -> Result<Vec<V>> {
+    /// Changes fields of the active profile, in the store and in effect; under another name, its
+    /// fields and these are stored under that one, which becomes active. Returns what left memory.
+    pub fn update_profile(&self, name: Option<&str>, changes: &ProfileChanges) -> Result<Vec<V>> {
         self.check_open()?;
         let _one_at_a_time = self.switching.lock();
         let active = self.active();
-        self.store.save_profile(&active.profile.name, changes)?;
-        Ok(self.switch(active.profile.with(changes)))
+        let current = &active.profile.name;
+        if let Some(name) = name.filter(|name| name != current) {
+            let stored = self.profiles(Which::Key(current))?.pop();
+            let stored = stored.unwrap_or_else(|| Profile::named(current));
+            let all = stored.with(changes).to_changes();
+            return Ok(self.switch(self.store.save_profile(name, &all)?, Overrides::default()));
+        }
+        self.store.save_profile(current, changes)?;
+        let overrides = active.overrides.without(changes);
+        Ok(self.switch(active.profile.with(changes), overrides))
     }
 
-    fn switch(&self, profile: Profile) -> Vec<V> {
+    fn switch(&self, profile: Profile, overrides: Overrides) -> Vec<V> {
         // Hits until now are booked under the profile that was active until now; what cannot be
         // written waits, and goes under the new one.
         if self.flush_logs().is_err() {
             self.count_error();
         }
         let cap = profile.max_items_in_memory;
-        *self.active.write() = Active::new(profile);
+        *self.active.write() = Active::new(profile, overrides);
         self.book(self.memory.resize(cap))
     }
 

@@ -4,11 +4,12 @@
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use super::arguments::{self, Limit};
 use super::client::Client;
 use super::error::InvalidSettingError;
-use super::{arguments, fields};
+use super::fields;
 use crate::entry::{
     AccessRecord, AccessRow, Answer, Cell, EntryMeta, EvictionRecord, EvictionRow, FullRow, Row,
 };
@@ -96,14 +97,23 @@ impl Client {
         self.active_profile(py)
     }
 
+    /// Fields of the active profile that the environment or the constructor gave.
+    fn _overrides(&self) -> PyResult<Vec<&'static str>> {
+        let active = self.shared()?.cache.active();
+        Ok(active.overrides.0.iter().copied().collect())
+    }
+
+    #[pyo3(signature = (name, changes))]
     fn _update_profile<'py>(
         &self,
         py: Python<'py>,
+        name: Option<&Bound<'py, PyAny>>,
         changes: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let name = name.map(fields::name).transpose()?;
         let changes = fields::changes(changes)?;
         let shared = self.begin(py)?;
-        drop(shared.detached(py, |cache| cache.update_profile(&changes))?);
+        drop(shared.detached(py, |cache| cache.update_profile(name.as_deref(), &changes))?);
         self.active_profile(py)
     }
 
@@ -162,12 +172,11 @@ impl Client {
     fn _rows<'py>(
         &self,
         py: Python<'py>,
-        limit: Option<i64>,
+        limit: Limit,
         with_data: bool,
     ) -> PyResult<Vec<RowTuple<'py>>> {
-        let limit = arguments::limit(limit)?;
         let shared = self.begin(py)?;
-        let rows = shared.reading(py, |cache| cache.rows(Which::All, limit, with_data))?;
+        let rows = shared.reading(py, |cache| cache.rows(Which::All, limit.0, with_data))?;
         let data = |row: &FullRow| {
             if with_data {
                 PyBytes::new(py, &row.row.data).into_any()
@@ -184,13 +193,12 @@ impl Client {
 
     /// As `_rows`, decoded. A row that cannot be decoded takes nobody's place.
     #[pyo3(signature = (limit))]
-    fn _items<'py>(&self, py: Python<'py>, limit: Option<i64>) -> PyResult<Vec<RowTuple<'py>>> {
-        let limit = arguments::limit(limit)?.unwrap_or(usize::MAX);
+    fn _items<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Vec<RowTuple<'py>>> {
         let shared = self.begin(py)?;
         let rows = shared.reading(py, |cache| cache.rows(Which::All, None, true))?;
         let mut items = Vec::new();
         for row in rows {
-            if items.len() == limit {
+            if limit.0.is_some_and(|limit| items.len() == limit) {
                 break;
             }
             if let Some(value) = shared.decode(py, &row.key, &row.row)? {
@@ -242,10 +250,9 @@ impl Client {
     }
 
     #[pyo3(signature = (limit))]
-    fn _access_rows(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<AccessTuple>> {
-        let limit = arguments::limit(limit)?;
+    fn _access_rows(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<AccessTuple>> {
         let shared = self.begin(py)?;
-        let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit))?;
+        let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit.0))?;
         Ok(rows.into_iter().map(access).collect())
     }
 
@@ -280,10 +287,9 @@ impl Client {
     }
 
     #[pyo3(signature = (limit))]
-    fn _eviction_rows(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<EvictionTuple>> {
-        let limit = arguments::limit(limit)?;
+    fn _eviction_rows(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<EvictionTuple>> {
         let shared = self.begin(py)?;
-        let rows = shared.reading(py, |cache| cache.evictions(limit))?;
+        let rows = shared.reading(py, |cache| cache.evictions(limit.0))?;
         Ok(rows.into_iter().map(eviction).collect())
     }
 
@@ -365,8 +371,12 @@ impl Client {
 fn to_cell(value: &Bound<'_, PyAny>) -> PyResult<Cell> {
     if value.is_none() {
         Ok(Cell::Null)
-    } else if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyInt>() {
-        Ok(Cell::Integer(value.extract()?))
+    } else if value.is_instance_of::<PyInt>() {
+        value.extract().map(Cell::Integer).map_err(|_| {
+            InvalidSettingError::new_err(
+                "query: an int parameter is beyond the 64 bits of a column",
+            )
+        })
     } else if value.is_instance_of::<PyFloat>() {
         Ok(Cell::Real(value.extract()?))
     } else if value.is_instance_of::<PyString>() {

@@ -163,13 +163,20 @@ pub(super) fn model(model: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// A limit on the number of rows; `None`: all.
-pub(super) fn limit(limit: Option<i64>) -> PyResult<Option<usize>> {
-    let Some(given) = limit else { return Ok(None) };
-    match usize::try_from(given) {
-        Ok(limit) => Ok(Some(limit)),
-        Err(_) => Err(InvalidSettingError::new_err(format!(
-            "limit: {given} is not a number of rows; give an int >= 0, or None for all"
-        ))),
+#[derive(Clone, Copy)]
+pub(super) struct Limit(pub(super) Option<usize>);
+
+impl<'py> FromPyObject<'_, 'py> for Limit {
+    type Error = PyErr;
+
+    fn extract(given: pyo3::Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match given.extract::<Option<usize>>() {
+            Ok(limit) if !given.is_instance_of::<PyBool>() => Ok(Self(limit)),
+            _ => Err(InvalidSettingError::new_err(format!(
+                "limit: {:?} is not a number of rows; give an int >= 0, or None for all",
+                &*given
+            ))),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments::{self, Items};
-use super::error::{CacheClosedError, CachetronomyError};
+use super::error::{CacheClosedError, CachetronomyError, InvalidSettingError};
 use super::fields;
 use super::fork::OPENING;
 use super::manual::{PyManualClock, PyManualGauge};
@@ -155,10 +155,11 @@ impl Client {
     /// Store a value under a key, in both tiers; committed when it returns.
     ///
     /// `time_to_live` and `ttl` are two names of one parameter: seconds, a `timedelta`, or text
-    /// such as `"1h30m"` (whole numbers of d, h, m, s). `None` is the default, one hour;
+    /// such as `"1h30m"` (whole numbers of d, h, m, s). `None` is the active profile's;
     /// `math.inf` is for ever; 0 keeps nothing and removes what is there. `version`: an int >= 1,
     /// default 1. `tags`: a list, or one string for one tag. `prefer`: the format to try first,
-    /// `"json"`, `"orjson"`, `"msgpack"` or `"cachetronomy"`.
+    /// `"json"`, `"orjson"`, `"msgpack"`, `"cachetronomy"` or a registered one. Tags that are not
+    /// given are the active profile's.
     ///
     /// Raises `SerializationError`, `InvalidKeyError`, `InvalidSettingError`, `StoreBusyError`,
     /// `StoreFullError`, `StoreUnavailableError`, `CacheClosedError`; nothing was changed then.
@@ -292,6 +293,14 @@ impl Client {
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().shared()?.cache.check_open()?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
+        if let Some(builder) = &key_builder
+            && !builder.is_callable()
+        {
+            return Err(InvalidSettingError::new_err(format!(
+                "key_builder: {} cannot be called; give a function of (function, args, kwargs)",
+                builder.repr()?
+            )));
+        }
         decorate(slf, function, put, key_builder)
     }
 

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments;
 use super::client::Client;
-use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError};
+use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError, SerializationError};
 use super::hot_keys;
 use super::key;
 use super::memo::{Key, Memo};
@@ -185,6 +185,24 @@ impl CachedFunction {
         Ok(found.map(|value| value.into_bound(py)))
     }
 
+    /// Refuses an instance that the annotation would not make of what is stored for it: a subclass
+    /// of the class that it names, say.
+    fn check_promise(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(rebuild) = self.rebuild(value.py())? else {
+            return Ok(());
+        };
+        let module = value.py().import("cachetronomy._rebuild")?;
+        let lost = module.call_method1("lost", (rebuild, value))?;
+        if lost.is_none() {
+            return Ok(());
+        }
+        Err(SerializationError::new_err(format!(
+            "the result of {}: {lost}; annotate the function with the exact class, or return plain \
+             values",
+            self.name
+        )))
+    }
+
     /// Stores a result. One that cannot be stored is not lost: the error carries it.
     fn store(&self, key: &str, value: &Bound<'_, PyAny>, compute_us: i64) -> PyResult<()> {
         let py = value.py();
@@ -197,7 +215,10 @@ impl CachedFunction {
             let version = put.version.unwrap_or(1);
             self.version.store(version, Ordering::Relaxed);
         }
-        let Err(error) = self.shared().put(key, value, &put) else {
+        let stored = self
+            .check_promise(value)
+            .and_then(|()| self.shared().put(key, value, &put));
+        let Err(error) = stored else {
             return Ok(());
         };
         if error.is_instance_of::<CacheClosedError>(py) && self.shared().has_exited() {

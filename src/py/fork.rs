@@ -7,7 +7,7 @@
 //! parent and child then open their own.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -32,6 +32,9 @@ pub(super) struct Visit<'a>(&'a Door);
 thread_local! {
     /// This is a background thread of ours, which runs a destructor.
     static BACKGROUND: Cell<bool> = const { Cell::new(false) };
+    /// This thread forks the process. Hooks of others, and in the child the destructors of what
+    /// other threads had, run on it before our own hook ends the fork.
+    static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Drops values that a background thread removed from memory. When the interpreter is about to end
@@ -44,6 +47,9 @@ pub(super) fn drop_in_background(values: Vec<Py<PyAny>>) {
     });
 }
 
+/// The process that forks.
+static PARENT: AtomicU32 = AtomicU32::new(0);
+
 /// The door to opening a client, which no client can have yet.
 pub(super) static OPENING: Door = Door {
     inside: AtomicUsize::new(0),
@@ -53,11 +59,17 @@ pub(super) static OPENING: Door = Door {
 impl Door {
     /// Enters; during a fork, after it.
     pub(super) fn enter(&self, py: Python<'_>) -> Visit<'_> {
+        if FORKING.get() && std::process::id() != PARENT.load(Ordering::SeqCst) {
+            // The child, in which somebody is served before our own hook.
+            after_fork();
+        }
         loop {
             // In this order, as `close` looks in the other one: one of the two sees the other.
             self.inside.fetch_add(1, Ordering::SeqCst);
-            // Background threads are waited for before the process forks; they must not wait too.
-            if !self.closed.load(Ordering::SeqCst) || BACKGROUND.get() {
+            // Background threads are waited for before the process forks, and the forking thread is
+            // waited for by all: they must not wait too. What they ask of a store that is suspended
+            // meanwhile is an error.
+            if !self.closed.load(Ordering::SeqCst) || BACKGROUND.get() || FORKING.get() {
                 return Visit(self);
             }
             self.inside.fetch_sub(1, Ordering::SeqCst);
@@ -106,6 +118,8 @@ pub(super) fn register(core: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(name = "_before_fork")]
 pub(crate) fn before_fork(py: Python<'_>) {
+    FORKING.set(true);
+    PARENT.store(std::process::id(), Ordering::SeqCst);
     OPENING.close(py);
     let clients = open_clients();
     for client in &clients {
@@ -127,6 +141,9 @@ pub(crate) fn before_fork(py: Python<'_>) {
 #[pyfunction]
 #[pyo3(name = "_after_fork")]
 pub(crate) fn after_fork() {
+    if !FORKING.replace(false) {
+        return;
+    }
     for client in open_clients() {
         client.cache.resume();
         client

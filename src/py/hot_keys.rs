@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError};
 use pyo3::prelude::*;
 
-use super::arguments;
+use super::arguments::{self, Limit};
 use super::log;
 use super::registry::open_clients;
 use crate::hotkeys::HotKeys;
@@ -48,6 +48,15 @@ pub(super) fn tell(py: Python<'_>, key: &str) {
     let told = callback.call1(py, (key,));
     INSIDE.set(false);
     if let Err(error) = told {
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+            // It is not the callback's: the main thread gets it as soon as it runs Python again.
+            let again = py
+                .import("_thread")
+                .and_then(|thread| thread.call_method0("interrupt_main"));
+            if again.is_ok() {
+                return;
+            }
+        }
         log::error(
             py,
             &format!("the callback for hot keys raised on {key:?}"),
@@ -69,8 +78,7 @@ pub(super) fn keep(hits: Vec<(String, u64)>) {
 /// The hottest keys of all clients of the process, hottest first.
 #[pyfunction]
 #[pyo3(name = "_hot_keys", signature = (limit))]
-pub(crate) fn hot_keys(limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
-    let limit = arguments::limit(limit)?;
+pub(crate) fn hot_keys(limit: Limit) -> Vec<(String, u64)> {
     let mut sums: HashMap<String, u64> = OTHERS.hottest(None).into_iter().collect();
     for client in open_clients() {
         if client.cache.check_open().is_ok() {
@@ -81,8 +89,8 @@ pub(crate) fn hot_keys(limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
     }
     let mut hottest: Vec<_> = sums.into_iter().collect();
     hottest.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    hottest.truncate(limit.unwrap_or(usize::MAX));
-    Ok(hottest)
+    hottest.truncate(limit.0.unwrap_or(usize::MAX));
+    hottest
 }
 
 /// Counts a hit that no client saw.

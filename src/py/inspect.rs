@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::arguments;
+use super::arguments::{self, Limit};
 use super::client::Client;
 use crate::cache::Cache;
 use crate::entry::Expired;
@@ -61,18 +61,16 @@ impl Client {
     }
 
     /// Return the hits of this process: `[(key, count)]`, hottest first.
-    #[pyo3(signature = (limit = None))]
-    fn memory_stats(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, u64)>> {
-        let limit = arguments::limit(limit)?;
-        Ok(self.begin(py)?.cache.memory_stats(limit)?)
+    #[pyo3(signature = (limit = Limit(None)), text_signature = "($self, limit=None)")]
+    fn memory_stats(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<(String, u64)>> {
+        Ok(self.begin(py)?.cache.memory_stats(limit.0)?)
     }
 
     /// Return the hottest keys of all processes ever: `[(key, count)]`.
-    #[pyo3(signature = (limit = Some(10)), text_signature = "($self, limit=10)")]
-    fn get_hot_keys(&self, py: Python<'_>, limit: Option<i64>) -> PyResult<Vec<(String, i64)>> {
-        let limit = arguments::limit(limit)?;
+    #[pyo3(signature = (limit = Limit(Some(10))), text_signature = "($self, limit=10)")]
+    fn get_hot_keys(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<(String, i64)>> {
         let shared = self.begin(py)?;
-        let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit))?;
+        let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit.0))?;
         Ok(rows.into_iter().map(|row| (row.key, row.count)).collect())
     }
 
@@ -84,7 +82,7 @@ impl Client {
     /// row, so that one that cannot be read counts until a sweep or `check(fix=True)` removes it.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         // First, for it may come upon damage, which counts.
-        let hot_keys = PyList::new(py, self.get_hot_keys(py, Some(10))?)?;
+        let hot_keys = PyList::new(py, self.get_hot_keys(py, Limit(Some(10)))?)?;
         let stats = self.begin(py)?.detached(py, Cache::stats)?;
         let report = PyDict::new(py);
         report.set_item("memory_hits", stats.memory_hits)?;

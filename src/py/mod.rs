@@ -45,7 +45,7 @@ mod _core {
     #[pymodule_export]
     use super::sentinel::Missing;
     #[pymodule_export]
-    use super::value::register_serializer;
+    use super::value::{first_difference, register_serializer};
     #[pymodule_export]
     use super::wrap::default_key;
     #[pymodule_export]

@@ -273,14 +273,16 @@ impl Shared {
     }
 
     pub(super) fn shutdown(&self, py: Python<'_>) -> Result<()> {
-        let _inside = self.door.enter(py);
         if self.cache.check_open().is_ok() {
             hot_keys::keep(self.cache.hits(None));
         }
+        let inside = self.door.enter(py);
         let (values, closed) = py.detach(|| {
             self.maintenance.stop();
             self.cache.close()
         });
+        // Destructors may wait for a fork, which waits for whoever is inside.
+        drop(inside);
         drop(values);
         closed
     }

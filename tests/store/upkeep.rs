@@ -224,6 +224,14 @@ fn a_statement_of_the_callers_own_reads_writes_or_is_refused() {
         ("VACUUM", true),
         ("PRAGMA query_only = OFF", true),
         ("ATTACH ':memory:' AS other", true),
+        ("CREATE TEMP TABLE cache(key, data)", true),
+        (
+            "CREATE TEMP TRIGGER t AFTER INSERT ON cache BEGIN SELECT 1; END",
+            true,
+        ),
+        ("PRAGMA hard_heap_limit = 1", true),
+        ("PRAGMA journal_mode = DELETE", true),
+        ("PRAGMA wal_checkpoint(TRUNCATE)", true),
     ] {
         let refused = store.query(statement, &[], write).unwrap_err();
         let about_it = matches!(refused, Error::InvalidSetting { name: "query", .. });
@@ -231,6 +239,12 @@ fn a_statement_of_the_callers_own_reads_writes_or_is_refused() {
     }
     assert_eq!(store.keys(NOW).unwrap().len(), 2);
     assert_eq!(store.query(delete, &[], true).unwrap(), Answer::Changed(1));
+    let create = "CREATE TABLE theirs(a)";
+    assert_eq!(store.query(create, &[], true).unwrap(), Answer::Changed(0));
+    let told = store
+        .query("PRAGMA table_info(theirs)", &[], false)
+        .unwrap();
+    assert!(matches!(told, Answer::Rows(_, rows) if rows.len() == 1));
     let update = "UPDATE cache SET data = '3', tags = '[\"u\"]' WHERE key = 'b'";
     assert_eq!(store.query(update, &[], true).unwrap(), Answer::Changed(1));
     assert_eq!(

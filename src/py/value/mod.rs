@@ -18,6 +18,7 @@ pub(crate) use classes::class_version;
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
 pub(crate) use formats::{Prefer, register_serializer};
+pub(crate) use same::first_difference;
 
 /// Whether an exception is about the value at hand, and not about the process (out of memory,
 /// an interrupt), which the caller has to see as it is.

@@ -29,6 +29,16 @@ pub(super) fn difference(
     Ok(Some(way.concat()))
 }
 
+/// As [`difference`], not strictly, for the Python layer.
+#[pyfunction]
+#[pyo3(name = "_difference")]
+pub(crate) fn first_difference(
+    value: &Bound<'_, PyAny>,
+    made: &Bound<'_, PyAny>,
+) -> PyResult<Option<String>> {
+    difference(value, made, false)
+}
+
 #[derive(Clone, Copy)]
 struct At {
     depth: Depth,

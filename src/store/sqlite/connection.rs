@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::query;
 use crate::error::{Error, Result};
 use crate::settings::Location;
 
@@ -136,7 +137,8 @@ impl Opener {
             Some(path) => Connection::open_with_flags(path, flags),
             None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
         };
-        let restricted = opened.and_then(|connection| {
+        let restricted = opened.and_then(|mut connection| {
+            connection.authorizer(Some(query::authorize))?;
             connection.busy_timeout(self.busy)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             for (option, on) in [

@@ -149,6 +149,34 @@ fn decode_whole(key: String, row: &rusqlite::Row<'_>) -> Result<FullRow, String>
     })
 }
 
+/// Tags as a column holds them: to the letter as Python's `json.dumps` writes them, because the
+/// original compares that text.
+pub(super) fn format_tags(tags: &[String]) -> String {
+    use std::fmt::Write as _;
+
+    let mut text = String::from("[");
+    for (index, tag) in tags.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        let json = serde_json::to_string(tag).unwrap_or_default();
+        let mut units = [0; 2];
+        for character in json.chars() {
+            // Python escapes this one too.
+            if character.is_ascii() && character != '\u{7f}' {
+                text.push(character);
+                continue;
+            }
+            for unit in character.encode_utf16(&mut units) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text.push(']');
+    text
+}
+
 /// A column of tags: a JSON array. What in it is no text is no tag.
 pub(super) fn parse_tags(value: ValueRef<'_>) -> Option<Vec<String>> {
     let json = match value.as_str().ok()? {
@@ -169,7 +197,7 @@ pub(super) fn write(
     touched: &mut Touched,
 ) -> rusqlite::Result<()> {
     touched.add(entry.key);
-    let tags = serde_json::to_string(entry.tags).unwrap_or_else(|_| String::from("[]"));
+    let tags = format_tags(entry.tags);
     let size = i64::try_from(entry.data.len()).unwrap_or(i64::MAX);
     let compute_us = (entry.meta.compute_us > 0).then_some(entry.meta.compute_us);
     connection

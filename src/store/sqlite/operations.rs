@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
 
-use super::{SqliteStore, connection, entries, logs, profiles, query, tags};
+use super::{SqliteStore, entries, logs, profiles, query, tags};
 use crate::entry::{
     AccessRecord, AccessRow, Answer, Cell, EvictionRecord, EvictionRow, Expired, FullRow, Listing,
     NewEntry, StoreSize,
@@ -239,25 +239,16 @@ impl Store for SqliteStore {
     }
 
     fn query(&self, statement: &str, parameters: &[Cell], write: bool) -> Result<Answer> {
-        let explain = |error: Error| match error {
-            Error::StoreUnavailable { reason, .. } => query::refused(reason),
-            error => error,
-        };
-        if self.read_with(|connection| {
-            query::only_reads(connection, statement)
-                .map_err(|error| explain(self.opener.error(&error)))?
-        })? {
-            if self.opener.path.is_none() {
-                return self
-                    .read_patiently(|connection| query::run(connection, statement, parameters))
-                    .map_err(explain);
-            }
-            // Its own connection: what the statement does to that one ends with it.
-            let connection = connection::open_reader(&self.opener)?;
+        let only_reads = self
+            .read_with(|connection| {
+                query::only_reads(connection, statement)
+                    .map_err(|error| self.opener.error(&error))?
+            })
+            .map_err(query::explain)?;
+        if only_reads {
             return self
-                .opener
-                .retry_while_busy(|| query::run(&connection, statement, parameters))
-                .map_err(explain);
+                .read_patiently(|connection| query::run(connection, statement, parameters))
+                .map_err(query::explain);
         }
         if !write {
             return Err(query::refused(
@@ -269,7 +260,7 @@ impl Store for SqliteStore {
                 touched.add_all();
                 query::run_with_triggers(connection, statement, parameters)
             })
-            .map_err(explain)?;
+            .map_err(query::explain)?;
         answer.ok_or_else(|| {
             query::refused(
                 "the file has triggers of its own, which are never run; a statement may only read",

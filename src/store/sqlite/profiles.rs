@@ -3,7 +3,7 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params};
 
-use super::entries::{name, parse_tags, text};
+use super::entries::{format_tags, name, parse_tags, text};
 use crate::entry::{Damage, Listing};
 use crate::settings::{Profile, ProfileChanges};
 use crate::store::Which;
@@ -90,7 +90,7 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<(ProfileChanges, Vec<&'static str>)
 /// Writes a profile in the place of its predecessor.
 pub(super) fn write(connection: &Connection, profile: &Profile) -> rusqlite::Result<()> {
     let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let tags = serde_json::to_string(&profile.tags).unwrap_or_else(|_| String::from("[]"));
+    let tags = format_tags(&profile.tags);
     let items = profile.max_items_in_memory.unwrap_or(usize::MAX);
     connection
         .prepare_cached(

@@ -1,7 +1,10 @@
-//! Statements of the caller's own, on a connection that can do no more than they need.
+//! Statements of the caller's own, which may do nothing that outlives them but change rows.
+
+use std::cell::Cell as Flag;
 
 use rusqlite::config::DbConfig;
 use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Batch, Connection, Statement, ToSql, params_from_iter};
 
@@ -41,20 +44,114 @@ pub(super) fn refused(reason: impl Into<String>) -> Error {
     }
 }
 
+thread_local! {
+    /// A statement of the caller's own is being prepared on this thread.
+    static CALLERS: Flag<bool> = const { Flag::new(false) };
+}
+
+/// Pragmas that only tell.
+const TELLING: [&str; 21] = [
+    "application_id",
+    "auto_vacuum",
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "encoding",
+    "foreign_key_list",
+    "freelist_count",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "journal_mode",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "quick_check",
+    "table_info",
+    "table_list",
+];
+
+/// Of these an argument says what they are to tell about; of the others it would be a new value.
+const TELLING_ABOUT: [&str; 7] = [
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "quick_check",
+    "table_info",
+];
+
+/// What a connection allows to be prepared: everything of ours; of the caller's nothing that would
+/// outlive it on the connection, which others use after it.
+pub(super) fn authorize(context: AuthContext<'_>) -> Authorization {
+    if !CALLERS.get() {
+        return Authorization::Allow;
+    }
+    let allowed = match context.action {
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } => {
+            TELLING.contains(&pragma_name)
+                && (pragma_value.is_none() || TELLING_ABOUT.contains(&pragma_name))
+        }
+        AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::Transaction { .. }
+        | AuthAction::Savepoint { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => false,
+        _ => true,
+    };
+    if allowed {
+        Authorization::Allow
+    } else {
+        Authorization::Deny
+    }
+}
+
+/// Until it is dropped, statements that this thread prepares are the caller's.
+struct OfTheCaller;
+
+impl OfTheCaller {
+    fn begin() -> Self {
+        CALLERS.set(true);
+        Self
+    }
+}
+
+impl Drop for OfTheCaller {
+    fn drop(&mut self) {
+        CALLERS.set(false);
+    }
+}
+
+/// What a failure of the caller's statement means.
+pub(super) fn explain(error: Error) -> Error {
+    match error {
+        Error::StoreUnavailable { reason, .. } if reason == "not authorized" => {
+            refused("it would change the connection or its transaction, which are not its own")
+        }
+        Error::StoreUnavailable { reason, .. } => refused(reason),
+        error => error,
+    }
+}
+
 /// Whether the one statement of a text only reads.
 pub(super) fn only_reads(connection: &Connection, sql: &str) -> rusqlite::Result<Result<bool>> {
+    let _callers = OfTheCaller::begin();
     let mut statements = Batch::new(connection, sql);
-    let first = statements.next()?;
-    let first = first.map(|statement| (statement.readonly(), statement.column_count()));
+    let first = statements.next()?.map(|statement| statement.readonly());
     if statements.next()?.is_some() {
         return Ok(Err(refused("give one statement at a time")));
     }
-    Ok(match first {
-        None => Err(refused("there is no statement in it")),
-        // BEGIN, ATTACH, a switch: it would change the connection, which is nobody's for long.
-        Some((true, 0)) => Err(refused("it neither reads rows nor writes any")),
-        Some((only_reads, _)) => Ok(only_reads),
-    })
+    Ok(first.ok_or_else(|| refused("there is no statement in it")))
 }
 
 /// Runs a statement to its end.
@@ -63,10 +160,15 @@ pub(super) fn run(
     sql: &str,
     parameters: &[Cell],
 ) -> rusqlite::Result<Answer> {
+    let callers = OfTheCaller::begin();
     let mut statement = connection.prepare(sql)?;
+    drop(callers);
     if statement.column_count() == 0 {
+        // A statement that changes no row leaves the count of the one before it as it was.
+        let before = connection.total_changes();
         let changed = statement.execute(params_from_iter(parameters))?;
-        return Ok(Answer::Changed(changed));
+        let any = connection.total_changes() > before;
+        return Ok(Answer::Changed(if any { changed } else { 0 }));
     }
     let names = names(&statement);
     let width = names.len();
