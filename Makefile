@@ -85,9 +85,10 @@ scale: $(BUILT) ## Measure clearing by tag and sweeping in a small and a large f
 pressure: $(BUILT) ## Show that eviction under memory pressure keeps a process alive
 	@status=0; $(PY) benches/memory_pressure.py || status=$$?; [ $$status = 0 ] || [ $$status = 77 ]
 
-soak: ## Run the stress and crash harnesses of the core for some ten minutes
+soak: $(BUILT) ## Run the stress and crash harnesses for some ten minutes
 	CACHETRONOMY_FRESHNESS_SECONDS=120 CACHETRONOMY_CRASH_ROUNDS=200 CACHETRONOMY_MODEL_CASES=2000 \
 	  cargo test --locked --test freshness --test crash --test model -- --nocapture
+	CACHETRONOMY_INCR_ROUNDS=5000 $(PY) -m pytest tests_py/test_atomic_races.py
 
 clean: ## Remove everything that is built or cached
 	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,13 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cachetronomy::cache::{Arrival, Cache, Lookup, Surroundings};
+use cachetronomy::cache::{Arrival, Cache, Lookup, Step as By, Surroundings};
+use cachetronomy::entry::Row;
 use cachetronomy::settings::{Location, Settings};
+use cachetronomy::store::glob::Glob;
 use cachetronomy::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
 const START: i64 = 1_700_000_000_000_000;
 const KEYS: [&str; 5] = ["", "a", "a\0", "it's", "\u{e9}"];
+/// Patterns with the keys they match, as bits.
+const PATTERNS: [(&str, u8); 4] = [
+    ("*", 0b11111),
+    ("a*", 0b00110),
+    ("?", 0b10010),
+    ("[!a]*", 0b11000),
+];
 const TAGS: [&str; 3] = ["t", "\"u\"", "v\u{1f980}"];
 
 /// One step; keys and tags by their index, tags as a set of bits.
@@ -36,6 +45,24 @@ enum Step {
         key: usize,
     },
     Admit,
+    Add {
+        key: usize,
+        ttl: i64,
+    },
+    Increment {
+        key: usize,
+        ttl: Option<i64>,
+    },
+    Pop {
+        key: usize,
+    },
+    Touch {
+        key: usize,
+        ttl: i64,
+    },
+    DeleteMatching {
+        pattern: usize,
+    },
     Delete {
         keys: Vec<usize>,
     },
@@ -69,6 +96,12 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => keys().prop_map(|keys| Step::GetMany { keys }),
         2 => key().prop_map(|key| Step::Fetch { key }),
         2 => Just(Step::Admit),
+        3 => (key(), 0..60_i64).prop_map(|(key, ttl)| Step::Add { key, ttl }),
+        4 => (key(), prop::option::of(0..60_i64))
+            .prop_map(|(key, ttl)| Step::Increment { key, ttl }),
+        2 => key().prop_map(|key| Step::Pop { key }),
+        3 => (key(), 0..60_i64).prop_map(|(key, ttl)| Step::Touch { key, ttl }),
+        1 => (0..PATTERNS.len()).prop_map(|pattern| Step::DeleteMatching { pattern }),
         3 => keys().prop_map(|keys| Step::Delete { keys }),
         2 => (0..8_u8, any::<bool>())
             .prop_map(|(tags, exact)| Step::DeleteByTags { tags, exact }),
@@ -88,6 +121,10 @@ fn tags_of(bits: u8) -> Vec<String> {
         .enumerate()
         .filter(|(bit, _)| bits >> bit & 1 == 1);
     chosen.map(|(_, tag)| (*tag).to_owned()).collect()
+}
+
+fn number(row: &Row) -> u64 {
+    std::str::from_utf8(&row.data).unwrap().parse().unwrap()
 }
 
 /// What the model knows of a key; it stays until it is removed, live or not.
@@ -187,10 +224,7 @@ impl World {
     }
 
     fn fetched(arrival: &Arrival) -> u64 {
-        std::str::from_utf8(&arrival.row.data)
-            .unwrap()
-            .parse()
-            .unwrap()
+        number(&arrival.row)
     }
 
     fn get(&self, who: usize, key: &'static str, version: Option<i64>) -> Option<u64> {
@@ -245,6 +279,29 @@ impl World {
                     drop(self.caches[who].admit(key, value, arrival, true));
                 }
             }
+            Step::Add { key, ttl } => self.add(who, KEYS[*key], Ttl::Micros(*ttl)),
+            Step::Increment { key, ttl } => {
+                self.increment(who, KEYS[*key], ttl.map(Ttl::Micros));
+            }
+            Step::Pop { key } => {
+                let expected = self.live(KEYS[*key]).map(|known| known.value);
+                let popped = self.caches[who].pop(KEYS[*key]).unwrap();
+                assert_eq!(popped.map(|row| number(&row)), expected);
+                if expected.is_some() {
+                    self.model.remove(KEYS[*key]);
+                }
+            }
+            Step::Touch { key, ttl } => {
+                let (key, ttl) = (KEYS[*key], Ttl::Micros(*ttl));
+                let live = self.live(key).is_some();
+                assert_eq!(self.caches[who].touch(key, Some(ttl)).unwrap(), live);
+                if live && ttl.is_zero() {
+                    self.model.remove(key);
+                } else if live && let Some(known) = self.model.get_mut(key) {
+                    known.expire_at = Timestamp(self.now).after(ttl);
+                }
+            }
+            Step::DeleteMatching { pattern } => self.delete_matching(who, *pattern),
             Step::Delete { keys } => self.delete(who, keys),
             Step::DeleteByTags { tags, exact } => self.delete_by_tags(who, *tags, *exact),
             Step::Clear => {
@@ -275,6 +332,78 @@ impl World {
             Step::Reopen => self.reopen(who),
         }
         self.agree();
+    }
+
+    fn add(&mut self, who: usize, key: &'static str, ttl: Ttl) {
+        let live = self.live(key).is_some();
+        let cache = &self.caches[who];
+        self.written += 1;
+        let part = cache.begin_write(Some(ttl), Some(&[]));
+        let bytes = self.written.to_string().into_bytes();
+        let draft = cache.draft(bytes, "json", &part, 1, 1);
+        let added = cache.add(key, &draft).unwrap();
+        assert_eq!(added.is_none(), live);
+        if let Some(commit) = added {
+            drop(cache.keep(key, self.written, &draft, commit));
+            self.know(key, self.written, Timestamp(self.now).after(ttl));
+        }
+    }
+
+    /// A new entry without tags.
+    fn know(&mut self, key: &'static str, value: u64, expire_at: Timestamp) {
+        let known = Known {
+            value,
+            version: 1,
+            expire_at,
+            tags: BTreeSet::new(),
+        };
+        self.model.insert(key, known);
+    }
+
+    fn increment(&mut self, who: usize, key: &'static str, ttl: Option<Ttl>) {
+        let expected = self.live(key).map_or(500, |known| known.value) + 3;
+        let cache = &self.caches[who];
+        let part = cache.begin_write(Some(ttl.unwrap_or(Ttl::Never)), Some(&[]));
+        let step = By {
+            delta: 3,
+            default: 500,
+            ttl,
+        };
+        let counted = cache.increment(key, step, &part).unwrap();
+        assert_eq!(counted.number, i128::from(expected));
+        let deadline = Timestamp(self.now).after(ttl.unwrap_or(Ttl::Never));
+        let Some((meta, weight, commit)) = counted.stored else {
+            assert_eq!(ttl, Some(Ttl::Micros(0)));
+            self.model.remove(key);
+            return;
+        };
+        drop(cache.keep_as(key, expected, meta, weight, commit));
+        if self.live(key).is_none() {
+            self.know(key, expected, deadline);
+        } else if let Some(known) = self.model.get_mut(key) {
+            known.value = expected;
+            if ttl.is_some() {
+                known.expire_at = deadline;
+            }
+        }
+    }
+
+    fn delete_matching(&mut self, who: usize, pattern: usize) {
+        let (pattern, bits) = PATTERNS[pattern];
+        let mut expected = self.live_keys();
+        expected.retain(|key| {
+            let index = KEYS.iter().position(|known| known == key).unwrap();
+            bits >> index & 1 == 1
+        });
+        let glob = Glob::parse(pattern);
+        let cache = &self.caches[who];
+        let mut found = cache.matching(Some(&glob), None).unwrap();
+        let mut removed = cache.delete_matching(&glob).unwrap();
+        found.sort_unstable();
+        removed.sort_unstable();
+        assert_eq!((&found, &removed), (&expected, &expected), "{pattern:?}");
+        self.model
+            .retain(|key, _| !expected.contains(&String::from(*key)));
     }
 
     fn delete(&mut self, who: usize, keys: &[usize]) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cachetronomy import Cachetronaut, Profile
@@ -76,6 +76,17 @@ async def uses() -> None:
     assert_type(cache.invalidate_tags(["t"]), list[str])
     assert_type(cache.check(fix=True), list[str])
     assert_type(len(cache), int)
+    assert_type(cache.add("k", 1, ttl=60), bool)
+    assert_type(cache.incr("k", 2, default=5), int)
+    assert_type(cache.decr("k"), int)
+    assert_type(cache.pop("k", default=[]), Any)
+    assert_type(cache.touch("k", ttl="1h"), bool)
+    assert_type(cache.ttl("k"), float | None)
+    assert_type(cache.expire_at("k"), datetime | None)
+    assert_type(cache.keys("user:*", tag="t"), list[str])
+    assert_type(cache.delete_match("user:*"), int)
+    with cache.lock("job", ttl=5, timeout=0.5), cache.disabled():
+        pass
     cache.vacuum()
     cache.backup("copy.db")
     with cache as same:

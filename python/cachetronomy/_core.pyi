@@ -1,7 +1,7 @@
 """Types of the native core."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from os import PathLike
 from types import EllipsisType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar, final, overload
@@ -25,6 +25,8 @@ __all__ = [
     "_PROFILE_DEFAULTS",
     "CachedFunction",
     "Cachetronaut",
+    "Disabled",
+    "Lock",
     "ManualClock",
     "ManualGauge",
     "_Missing",
@@ -63,6 +65,22 @@ class ManualClock:
 class ManualGauge:
     def __new__(cls, total: int, available: int) -> Self: ...
     def set(self, available: int) -> None: ...
+
+@final
+class Lock:
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: object,
+    ) -> None: ...
+
+@final
+class Disabled:
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self,
+        *_exception: object,
+    ) -> None: ...
 
 @final
 class CachedFunction(Generic[_P, _R_co]):
@@ -138,6 +156,58 @@ class Cachetronaut:
         ttl: _TimeToLive | None = None,
     ) -> None: ...
     def delete(self, key: str) -> bool: ...
+    def add(
+        self,
+        key: str,
+        value: object,
+        time_to_live: _TimeToLive | None = None,
+        version: int | None = None,
+        tags: Iterable[str] | str | None = None,
+        prefer: str | None = None,
+        *,
+        ttl: _TimeToLive | None = None,
+    ) -> bool: ...
+    def incr(
+        self,
+        key: str,
+        delta: int = 1,
+        default: int = 0,
+        time_to_live: _TimeToLive | None = None,
+        tags: Iterable[str] | str | None = None,
+        *,
+        ttl: _TimeToLive | None = None,
+    ) -> int: ...
+    def decr(
+        self,
+        key: str,
+        delta: int = 1,
+        default: int = 0,
+        time_to_live: _TimeToLive | None = None,
+        tags: Iterable[str] | str | None = None,
+        *,
+        ttl: _TimeToLive | None = None,
+    ) -> int: ...
+    def pop(self, key: str, default: object = None) -> Any: ...
+    def touch(
+        self,
+        key: str,
+        ttl: _TimeToLive | None = None,
+        *,
+        time_to_live: _TimeToLive | None = None,
+    ) -> bool: ...
+    def ttl(self, key: str) -> float | None: ...
+    def expire_at(self, key: str) -> datetime | None: ...
+    def keys(self, pattern: str | None = None, tag: str | None = None) -> list[str]: ...
+    def delete_match(self, pattern: str) -> int: ...
+    def lock(
+        self,
+        name: str,
+        ttl: _TimeToLive = 30,
+        timeout: float | timedelta | None = None,
+        *,
+        time_to_live: _TimeToLive | None = None,
+    ) -> Lock: ...
+    def disabled(self) -> Disabled: ...
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]: ...
     def set_many(
         self,

@@ -8,6 +8,7 @@ use super::Cache;
 use crate::entry::{Answer, Cell, EvictionReason, FullRow, Listing};
 use crate::error::Result;
 use crate::store::Which;
+use crate::store::glob::Glob;
 
 /// Counters of this process since the cache was opened, and sizes as they are.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,13 @@ impl<V> Cache<V> {
     pub fn tagged(&self, tags: &[String], exact: bool) -> Result<Vec<String>> {
         self.check_open()?;
         self.store.tagged(tags, exact, self.clock.now())
+    }
+
+    /// Keys of live entries in the store that match a pattern and have a tag, each where it is
+    /// given.
+    pub fn matching(&self, pattern: Option<&Glob>, tag: Option<&str>) -> Result<Vec<String>> {
+        self.check_open()?;
+        self.store.matching(pattern, tag, self.clock.now())
     }
 
     /// Live entries in the store.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use super::{Cache, add};
 use crate::entry::{EvictionReason, Expired, Listing};
 use crate::error::Result;
+use crate::store::glob::Glob;
 
 /// Entries that a sweep removes in one transaction, so that writers need not wait long.
 const SWEEP_CHUNK: usize = 1_000;
@@ -36,6 +37,16 @@ impl<V> Cache<V> {
         let removed = self.store.delete_by_tags(tags, exact, self.clock.now())?;
         for key in &removed {
             self.log_eviction(key, EvictionReason::Tag);
+        }
+        Ok(removed)
+    }
+
+    /// Deletes live entries whose keys match a pattern from the store; returns the keys.
+    pub fn delete_matching(&self, pattern: &Glob) -> Result<Vec<String>> {
+        self.check_open()?;
+        let removed = self.store.delete_matching(pattern, self.clock.now())?;
+        for key in &removed {
+            self.log_eviction(key, EvictionReason::User);
         }
         Ok(removed)
     }

@@ -4,6 +4,7 @@
 //! interpreter while it waits can do the one without it and the other with it. What leaves memory
 //! is returned, to be dropped by the caller, who knows where a value's destructor may run.
 
+mod atomic;
 mod inspect;
 mod invalidate;
 mod logs;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use atomic::{Counted, Step};
 pub use inspect::{Health, Stats};
 pub use profile::Active;
 pub use read::{Arrival, Lookup};

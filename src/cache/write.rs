@@ -25,9 +25,23 @@ pub struct Draft {
     pub data: Vec<u8>,
     /// The name of its format.
     pub format: String,
-    meta: EntryMeta,
+    pub(super) meta: EntryMeta,
     tags: Vec<String>,
     profile: Arc<str>,
+}
+
+impl Draft {
+    /// The entry of a key that it makes.
+    pub(super) fn entry<'a>(&'a self, key: &'a str) -> NewEntry<'a> {
+        NewEntry {
+            key,
+            data: &self.data,
+            format: &self.format,
+            meta: self.meta,
+            tags: &self.tags,
+            profile: &self.profile,
+        }
+    }
 }
 
 impl<V> Cache<V> {
@@ -67,17 +81,8 @@ impl<V> Cache<V> {
     /// Commits entries to the store, in one transaction.
     pub fn store(&self, drafts: &[(&str, &Draft)]) -> Result<Commit> {
         self.check_open()?;
-        let entries: Vec<NewEntry<'_>> = drafts
-            .iter()
-            .map(|(key, draft)| NewEntry {
-                key,
-                data: &draft.data,
-                format: &draft.format,
-                meta: draft.meta,
-                tags: &draft.tags,
-                profile: &draft.profile,
-            })
-            .collect();
+        let entries: Vec<NewEntry<'_>> =
+            drafts.iter().map(|(key, draft)| draft.entry(key)).collect();
         let commit = self.store.write(&entries)?;
         add(&self.counters.sets, entries.len() as u64);
         Ok(commit)
@@ -101,6 +106,20 @@ impl<V> Cache<V> {
     /// Keeps a value in memory that `commit` has stored. Returns what left.
     #[must_use = "drop what left where a destructor may run"]
     pub fn keep(&self, key: &str, value: V, draft: &Draft, commit: Commit) -> Vec<V> {
+        self.keep_as(key, value, draft.meta, key.len() + draft.data.len(), commit)
+    }
+
+    /// As [`Cache::keep`] of an entry of which only this is known; `weight`: its bytes, as encoded,
+    /// with its key.
+    #[must_use = "drop what left where a destructor may run"]
+    pub fn keep_as(
+        &self,
+        key: &str,
+        value: V,
+        meta: EntryMeta,
+        weight: usize,
+        commit: Commit,
+    ) -> Vec<V> {
         let Some(stamp) = self.freshness.after_write(commit, key) else {
             // Somebody committed since: whether this is still the newest value, only a read of
             // the store can tell. What memory had is older still.
@@ -108,10 +127,9 @@ impl<V> Cache<V> {
             left.push(value);
             return left;
         };
-        let weight = key.len() + draft.data.len();
         let resident = Resident {
             value,
-            meta: draft.meta,
+            meta,
             stamp,
             weight,
         };

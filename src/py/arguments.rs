@@ -1,6 +1,7 @@
 //! What callers pass, checked and converted before anything changes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -95,6 +96,26 @@ pub(super) fn one_ttl(given: &Bound<'_, PyAny>) -> PyResult<Ttl> {
         Err(_) => Err(InvalidSettingError::new_err(format!(
             "time_to_live: {} is not a time to live; give seconds, a timedelta, text like \
              \"1h30m\", math.inf for ever, or None for the default",
+            given.repr()?
+        ))),
+    }
+}
+
+/// How long to wait, in seconds or as a `timedelta`; `None`: for ever.
+pub(super) fn timeout(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    let Some(given) = given else { return Ok(None) };
+    let seconds = if given.is_instance_of::<PyDelta>() {
+        given.call_method0("total_seconds")?.extract::<f64>()
+    } else {
+        given.extract::<f64>()
+    };
+    match seconds {
+        Ok(seconds) if seconds >= 0.0 && !given.is_instance_of::<PyBool>() => {
+            // More than the clock can count is for ever.
+            Ok(Duration::try_from_secs_f64(seconds).ok())
+        }
+        _ => Err(InvalidSettingError::new_err(format!(
+            "timeout: {} is not a time to wait; give seconds >= 0, a timedelta, or None for ever",
             given.repr()?
         ))),
     }

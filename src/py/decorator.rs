@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments;
+use super::attention;
 use super::client::Client;
 use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError, SerializationError};
-use super::hot_keys;
 use super::key;
 use super::memo::{Key, Memo};
 use super::put::Put;
@@ -73,8 +73,8 @@ impl CachedFunction {
     #[inline]
     fn recall(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
         let (py, version) = (args.py(), Some(self.version.load(Ordering::Relaxed)));
-        if hot_keys::is_watched() {
-            // The slow way tells whoever watches.
+        if attention::is_needed() {
+            // The slow way looks closer.
             return None;
         }
         let cache = &self.shared().cache;
@@ -121,7 +121,7 @@ impl CachedFunction {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
         let function = self.function.bind(py);
-        if self.shared().has_exited() {
+        if self.shared().has_exited() || self.shared().is_disabled()? {
             return function.call(args, kwargs);
         }
         let Some(key) = self.build_key(args, kwargs)? else {
@@ -287,7 +287,7 @@ impl CachedFunction {
         let py = args.py();
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
         let missing = || Ok::<_, PyErr>(miss(py)?.into_bound(py).into_any());
-        if self.shared().has_exited() {
+        if self.shared().has_exited() || self.shared().is_disabled()? {
             return Ok((missing()?, None));
         }
         let Some(key) = self.build_key(args, kwargs)? else {

@@ -10,6 +10,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError};
 use pyo3::prelude::*;
 
 use super::arguments::{self, Limit};
+use super::attention;
 use super::log;
 use super::registry::open_clients;
 use crate::hotkeys::HotKeys;
@@ -20,7 +21,7 @@ static OTHERS: LazyLock<HotKeys> = LazyLock::new(HotKeys::default);
 
 static CALLBACK: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
-/// Whether there is a callback: all that a hit has to ask.
+/// Whether there is a callback: what is asked before the lock is taken.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -141,9 +142,17 @@ pub(crate) fn register_callback(callback: Option<Bound<'_, PyAny>>) -> PyResult<
             callback.repr()?
         )));
     }
-    WATCHED.store(callback.is_some(), Ordering::Relaxed);
+    let (watched, callback) = (callback.is_some(), callback.map(Bound::unbind));
+    let mut current = CALLBACK.lock();
+    // Under the lock: of two threads that register, the second one counts from the first one's.
+    match (WATCHED.swap(watched, Ordering::Relaxed), watched) {
+        (false, true) => attention::ask(),
+        (true, false) => attention::release(),
+        _ => {}
+    }
+    let previous = std::mem::replace(&mut *current, callback);
     // Dropped after the lock is free.
-    let previous = std::mem::replace(&mut *CALLBACK.lock(), callback.map(Bound::unbind));
+    drop(current);
     drop(previous);
     Ok(())
 }

@@ -149,6 +149,9 @@ impl Client {
         let py = key.py();
         let key = arguments::key(key)?;
         let shared = self.begin(py)?;
+        if shared.switch.is_off() {
+            return Ok(false);
+        }
         let rows = shared.reading(py, |cache| cache.rows(Which::Key(key), None, true))?;
         match rows.first() {
             // What cannot be decoded is a miss for `get` too.

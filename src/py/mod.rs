@@ -2,14 +2,19 @@
 
 mod admin;
 mod arguments;
+mod atomic;
+mod attention;
+mod cells;
 mod client;
 mod decorator;
+mod disabled;
 mod error;
 mod fields;
 mod fork;
 mod hot_keys;
 mod inspect;
 mod key;
+mod lock;
 mod log;
 mod manual;
 mod memo;
@@ -31,6 +36,8 @@ mod _core {
     #[pymodule_export]
     use super::decorator::CachedFunction;
     #[pymodule_export]
+    use super::disabled::Disabled;
+    #[pymodule_export]
     use super::fields::check_setting;
     #[pymodule_export]
     use super::fork::{after_fork, before_fork};
@@ -38,6 +45,8 @@ mod _core {
     use super::hot_keys::{
         deregister_key, hot_keys, memory_key_count, promote_key, register_callback,
     };
+    #[pymodule_export]
+    use super::lock::Lock;
     #[pymodule_export]
     use super::manual::{PyManualClock, PyManualGauge};
     #[pymodule_export]

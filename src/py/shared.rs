@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments;
+use super::attention;
+use super::disabled::Switch;
 use super::error::{CorruptEntryError, SerializationError};
 use super::fork::{self, Door};
 use super::hot_keys;
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     pub(super) door: Door,
     pub(super) maintenance: Maintenance,
     pub(super) started: AtomicBool,
+    /// Whether it finds and stores anything at all.
+    pub(super) switch: Switch,
     /// The format to try first for values whose writer names none.
     serializer: Option<Prefer>,
     /// Closed by the interpreter's exit, not by the program.
@@ -65,6 +69,7 @@ impl Shared {
             door: Door::default(),
             maintenance: Maintenance::default(),
             started: AtomicBool::new(false),
+            switch: Switch::default(),
             serializer,
             exited: AtomicBool::new(false),
         })
@@ -131,12 +136,16 @@ impl Shared {
         version: Option<i64>,
         promote: bool,
     ) -> Option<Live> {
+        let closer = attention::is_needed();
+        if closer && self.switch.is_off() {
+            return None;
+        }
         match self
             .cache
             .lookup(hash, key, version, promote, |value| value.clone_ref(py))
         {
             Lookup::Hit(value) => {
-                if promote && hot_keys::is_watched() {
+                if closer && promote && hot_keys::is_watched() {
                     hot_keys::tell(py, key);
                 }
                 Some(value)
@@ -160,6 +169,9 @@ impl Shared {
         rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
         self.begin(py)?;
+        if self.switch.is_off() {
+            return Ok(None);
+        }
         // Microseconds, without a lock to wait for: letting go of the interpreter and getting it
         // back can cost far more. Only when somebody holds the file do we step aside.
         let found = match self.cache.fetch(key, version, false) {
@@ -236,6 +248,9 @@ impl Shared {
     pub(super) fn put(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<()> {
         let py = value.py();
         self.begin(py)?;
+        if self.switch.is_off() {
+            return Ok(());
+        }
         if put.is_void() {
             self.remove(py, &[key])?;
             return Ok(());
@@ -247,7 +262,7 @@ impl Shared {
         Ok(())
     }
 
-    fn encode(
+    pub(super) fn encode(
         &self,
         key: &str,
         value: &Bound<'_, PyAny>,
@@ -295,6 +310,9 @@ impl Shared {
     ) -> PyResult<Bound<'py, PyDict>> {
         self.begin(py)?;
         let found = PyDict::new(py);
+        if self.switch.is_off() {
+            return Ok(found);
+        }
         let mut missing: Vec<(&Bound<'py, PyAny>, &str)> = Vec::new();
         for key in keys {
             let text = arguments::key(key)?;
@@ -324,6 +342,9 @@ impl Shared {
             .map(|(key, _)| arguments::key(key))
             .collect::<PyResult<_>>()?;
         self.begin(py)?;
+        if self.switch.is_off() {
+            return Ok(());
+        }
         if put.is_void() {
             return self.remove(py, &keys).map(drop);
         }

@@ -1,5 +1,6 @@
 //! The persistent tier: what every backend can do.
 
+pub mod glob;
 pub mod sqlite;
 
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::entry::{
 use crate::error::Result;
 use crate::freshness::{Commit, Freshness, Stamp};
 use crate::settings::{Profile, ProfileChanges};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp, Ttl};
+use glob::Glob;
 
 /// A row and where the store stood before it was read.
 #[derive(Debug, Clone)]
@@ -30,6 +32,29 @@ pub enum Which<'a> {
     All,
     /// One.
     Key(&'a str),
+}
+
+/// What becomes of a row that was looked at.
+#[derive(Debug, Clone)]
+pub enum Change<'a> {
+    /// It stays as it is.
+    Keep,
+    /// It goes.
+    Delete,
+    /// Another entry takes its place.
+    Write(NewEntry<'a>),
+    /// Another value takes the place of its own, from now on under this deadline. Tags, version
+    /// and profile stay.
+    Value {
+        /// The encoded value.
+        data: Vec<u8>,
+        /// The name of its format.
+        format: &'static str,
+        /// The deadline.
+        expire_at: Timestamp,
+    },
+    /// Only its deadline is another.
+    Deadline(Timestamp),
 }
 
 /// A persistent tier, shared by all threads of the process.
@@ -61,6 +86,15 @@ pub trait Store: Send + Sync {
     /// Writes entries in one transaction, each in the place of its predecessor.
     fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit>;
 
+    /// Looks at the row of a key, live or not, and changes it, in one transaction: nobody else
+    /// changes it meanwhile. A row that cannot be read is shown as none. An error of `change` is
+    /// returned, and nothing was changed. It may be called again where the transaction has to be.
+    fn update<'a>(
+        &self,
+        key: &str,
+        change: &mut dyn FnMut(Option<Row>) -> Result<Change<'a>>,
+    ) -> Result<Commit>;
+
     /// Deletes keys in one transaction; says of each whether a live entry was there.
     fn delete(&self, keys: &[&str], now: Timestamp) -> Result<Vec<bool>>;
 
@@ -78,12 +112,31 @@ pub trait Store: Send + Sync {
     /// live.
     fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>>;
 
-    /// Deletes up to `limit` entries whose time has come, and rows beside them that have no time or
-    /// no key that can be read.
+    /// Deletes up to `limit` entries whose time has come, rows beside them that have no time or no
+    /// key that can be read, and all leases whose time has come.
     fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Listing<Expired>>;
 
     /// The keys of all live entries.
     fn keys(&self, now: Timestamp) -> Result<Vec<String>>;
+
+    /// The keys of live entries that match a pattern and have a tag, each where it is given.
+    fn matching(
+        &self,
+        pattern: Option<&Glob>,
+        tag: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<String>>;
+
+    /// Deletes every live entry whose key matches, in one transaction; returns the keys.
+    fn delete_matching(&self, pattern: &Glob, now: Timestamp) -> Result<Vec<String>>;
+
+    /// Makes `owner` the owner of the lease of a name until `ttl` from now, in one transaction,
+    /// unless it has one whose time has not come; says whether it did. The time is asked for when
+    /// nobody else can change the lease any more.
+    fn take_lease(&self, name: &str, owner: &str, ttl: Ttl, clock: &Clock) -> Result<bool>;
+
+    /// Ends a lease if it is still this owner's; says whether it was, and its time had not come.
+    fn end_lease(&self, name: &str, owner: &str, clock: &Clock) -> Result<bool>;
 
     /// How much there is.
     fn size(&self, now: Timestamp) -> Result<StoreSize>;

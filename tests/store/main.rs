@@ -6,6 +6,7 @@
     reason = "fails the test"
 )]
 
+mod atomic;
 mod damage;
 mod files;
 mod original;

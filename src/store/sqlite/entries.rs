@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::tags::{forget_tags, remember_tags};
+use super::tags::{forget_tags, format_tags, parse_tags, remember_tags};
 use crate::entry::{Damage, EntryMeta, Expired, FullRow, Listing, NewEntry, Row};
 use crate::freshness::Touched;
 use crate::store::Which;
@@ -149,47 +149,6 @@ fn decode_whole(key: String, row: &rusqlite::Row<'_>) -> Result<FullRow, String>
     })
 }
 
-/// Tags as a column holds them: to the letter as Python's `json.dumps` writes them, because the
-/// original compares that text.
-pub(super) fn format_tags(tags: &[String]) -> String {
-    use std::fmt::Write as _;
-
-    let mut text = String::from("[");
-    for (index, tag) in tags.iter().enumerate() {
-        if index > 0 {
-            text.push_str(", ");
-        }
-        let json = serde_json::to_string(tag).unwrap_or_default();
-        let mut units = [0; 2];
-        for character in json.chars() {
-            // Python escapes this one too.
-            if character.is_ascii() && character != '\u{7f}' {
-                text.push(character);
-                continue;
-            }
-            for unit in character.encode_utf16(&mut units) {
-                // Writing to a string does not fail.
-                let _ = write!(text, "\\u{unit:04x}");
-            }
-        }
-    }
-    text.push(']');
-    text
-}
-
-/// A column of tags: a JSON array. What in it is no text is no tag.
-pub(super) fn parse_tags(value: ValueRef<'_>) -> Option<Vec<String>> {
-    let json = match value.as_str().ok()? {
-        "[]" => return Some(Vec::new()),
-        json => serde_json::from_str::<Vec<serde_json::Value>>(json).ok()?,
-    };
-    let text = |value| match value {
-        serde_json::Value::String(text) => Some(text),
-        _ => None,
-    };
-    Some(json.into_iter().filter_map(text).collect())
-}
-
 /// Writes one entry in the place of its predecessor.
 pub(super) fn write(
     connection: &Connection,
@@ -224,6 +183,32 @@ pub(super) fn write(
             checksum(entry.key, entry.format, entry.data),
         ])?;
     remember_tags(connection, entry.key, entry.tags)
+}
+
+/// Puts another value, which nobody had to compute, in the place of an entry's own.
+pub(super) fn replace_value(
+    connection: &Connection,
+    key: &str,
+    data: &[u8],
+    format: &str,
+    expire_at: Timestamp,
+) -> rusqlite::Result<()> {
+    let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "UPDATE cache SET data = ?2, fmt = ?3, expire_at = ?4, compute_us = NULL, size = ?5,
+                              checksum = ?6
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            key,
+            data,
+            format,
+            expire_at.to_string(),
+            size,
+            checksum(key, format, data),
+        ])
+        .map(drop)
 }
 
 /// Deletes one key; says whether a live entry was there.

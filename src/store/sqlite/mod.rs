@@ -5,7 +5,9 @@
 
 mod connection;
 mod entries;
+mod leases;
 mod logs;
+mod matching;
 mod operations;
 mod polled;
 mod profiles;
@@ -13,6 +15,7 @@ mod query;
 mod schema;
 mod tags;
 mod transaction;
+mod update;
 mod upkeep;
 mod wal_index;
 

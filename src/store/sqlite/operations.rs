@@ -6,16 +6,17 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
 
-use super::{SqliteStore, entries, logs, profiles, query, tags};
+use super::{SqliteStore, entries, leases, logs, matching, profiles, query, tags};
 use crate::entry::{
     AccessRecord, AccessRow, Answer, Cell, EvictionRecord, EvictionRow, Expired, FullRow, Listing,
-    NewEntry, StoreSize,
+    NewEntry, Row, StoreSize,
 };
 use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Stamp, Touched};
 use crate::settings::{Profile, ProfileChanges};
-use crate::store::{Fetched, Store, Which};
-use crate::time::Timestamp;
+use crate::store::glob::Glob;
+use crate::store::{Change, Fetched, Store, Which};
+use crate::time::{Clock, Timestamp, Ttl};
 
 /// A row with its stamp; one that cannot be read is an error of its own.
 fn fetched(key: &str, found: Option<entries::Found>, stamp: Stamp) -> Result<Fetched> {
@@ -106,6 +107,14 @@ impl Store for SqliteStore {
         Ok(commit)
     }
 
+    fn update<'a>(
+        &self,
+        key: &str,
+        change: &mut dyn FnMut(Option<Row>) -> Result<Change<'a>>,
+    ) -> Result<Commit> {
+        self.do_update(key, change)
+    }
+
     fn delete(&self, keys: &[&str], now: Timestamp) -> Result<Vec<bool>> {
         let (existed, _) = self.transact(|connection, touched| {
             keys.iter()
@@ -120,15 +129,7 @@ impl Store for SqliteStore {
     }
 
     fn tagged(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>> {
-        self.read_patiently(|connection| {
-            let keys = tags::tagged(connection, tags, exact)?.into_iter();
-            keys.filter_map(|key| {
-                entries::is_live(connection, &key, now)
-                    .map(|live| live.then_some(key))
-                    .transpose()
-            })
-            .collect()
-        })
+        self.read_patiently(|connection| tags::live(connection, tags, exact, now))
     }
 
     fn delete_by_tags(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>> {
@@ -151,13 +152,17 @@ impl Store for SqliteStore {
         // A look that takes no lock from anybody: most sweeps find nothing.
         let any = self.read_patiently(|connection| {
             connection
-                .prepare_cached("SELECT EXISTS(SELECT 1 FROM cache WHERE expire_at <= ?1)")?
+                .prepare_cached(
+                    "SELECT EXISTS(SELECT 1 FROM cache WHERE expire_at <= ?1)
+                         OR EXISTS(SELECT 1 FROM lease WHERE expire_at <= ?1)",
+                )?
                 .query_row([now.to_string()], |row| row.get::<_, bool>(0))
         })?;
         if !any {
             return Ok(Listing::default());
         }
         let (expired, _) = self.transact(|connection, touched| {
+            leases::delete_expired(connection, now)?;
             entries::delete_expired(connection, now, limit, touched)
         })?;
         Ok(expired)
@@ -165,6 +170,31 @@ impl Store for SqliteStore {
 
     fn keys(&self, now: Timestamp) -> Result<Vec<String>> {
         self.read_patiently(|connection| entries::keys(connection, now))
+    }
+
+    fn matching(
+        &self,
+        pattern: Option<&Glob>,
+        tag: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<String>> {
+        self.read_patiently(|connection| matching::keys(connection, pattern, tag, now))
+    }
+
+    fn delete_matching(&self, pattern: &Glob, now: Timestamp) -> Result<Vec<String>> {
+        let (removed, _) = self.transact(|connection, touched| {
+            let keys = matching::keys(connection, Some(pattern), None, now)?;
+            delete_all(connection, keys, now, touched)
+        })?;
+        Ok(removed)
+    }
+
+    fn take_lease(&self, name: &str, owner: &str, ttl: Ttl, clock: &Clock) -> Result<bool> {
+        self.do_take_lease(name, owner, ttl, clock)
+    }
+
+    fn end_lease(&self, name: &str, owner: &str, clock: &Clock) -> Result<bool> {
+        self.do_end_lease(name, owner, clock)
     }
 
     fn size(&self, now: Timestamp) -> Result<StoreSize> {

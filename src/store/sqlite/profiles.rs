@@ -3,7 +3,8 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params};
 
-use super::entries::{format_tags, name, parse_tags, text};
+use super::entries::{name, text};
+use super::tags::{format_tags, parse_tags};
 use crate::entry::{Damage, Listing};
 use crate::settings::{Profile, ProfileChanges};
 use crate::store::Which;

@@ -6,13 +6,56 @@
 
 use std::collections::BTreeSet;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::entries::{parse_tags, text};
+use super::entries::{is_live, text};
+use crate::time::Timestamp;
 
 /// The name in `cachetronomy_meta` of the last row of `cache` that is indexed; no such name there:
 /// all are.
 pub(super) const INDEXED_TO: &str = "tags_indexed_to";
+
+/// Tags as a column holds them: to the letter as Python's `json.dumps` writes them, because the
+/// original compares that text.
+pub(super) fn format_tags(tags: &[String]) -> String {
+    use std::fmt::Write as _;
+
+    let mut text = String::from("[");
+    for (index, tag) in tags.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        let json = serde_json::to_string(tag).unwrap_or_default();
+        let mut units = [0; 2];
+        for character in json.chars() {
+            // Python escapes this one too.
+            if character.is_ascii() && character != '\u{7f}' {
+                text.push(character);
+                continue;
+            }
+            for unit in character.encode_utf16(&mut units) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text.push(']');
+    text
+}
+
+/// A column of tags: a JSON array. What in it is no text is no tag.
+pub(super) fn parse_tags(value: ValueRef<'_>) -> Option<Vec<String>> {
+    let json = match value.as_str().ok()? {
+        "[]" => return Some(Vec::new()),
+        json => serde_json::from_str::<Vec<serde_json::Value>>(json).ok()?,
+    };
+    let text = |value| match value {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    };
+    Some(json.into_iter().filter_map(text).collect())
+}
 
 pub(super) fn forget_tags(connection: &Connection, key: &str) -> rusqlite::Result<()> {
     connection
@@ -147,6 +190,22 @@ pub(super) fn tagged(
         }
     }
     Ok(keys.into_iter().collect())
+}
+
+/// As [`tagged`], of live entries alone.
+pub(super) fn live(
+    connection: &Connection,
+    tags: &[String],
+    exact: bool,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<String>> {
+    let keys = tagged(connection, tags, exact)?.into_iter();
+    keys.filter_map(|key| {
+        is_live(connection, &key, now)
+            .map(|live| live.then_some(key))
+            .transpose()
+    })
+    .collect()
 }
 
 fn scan(
