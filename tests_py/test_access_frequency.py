@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -160,6 +161,9 @@ def test_ctrl_c_in_a_callback_is_not_its_own(
 
     anywhere.set(key, 1)
     request.addfinalizer(lambda: register_callback(None))
+    # A shell lets its background jobs ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     register_callback(interrupt)
     with pytest.raises(KeyboardInterrupt):
         read()

@@ -56,7 +56,7 @@ def test_a_subclass_is_a_client():
 def test_what_reads_through_calls_the_methods_of_the_subclass():
     with Prefixed("p:") as cache:
         assert cache.get_or_compute("key", lambda: 1) == cache.get_or_set("key", lambda: 2) == 1
-        assert cache.reads == 2
+        assert cache.reads == 3  # Who computes looks once more: somebody may have been faster.
         assert cache.store_keys() == ["p:key"]
 
 

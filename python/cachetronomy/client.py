@@ -249,7 +249,9 @@ class Cachetronaut(_core.Cachetronaut):
         """Return the value of a key; where there is none, call `compute_fn()` and store what it
         returns.
 
-        The other parameters are those of `set`; a value of another version is computed anew.
+        Of all threads of the process that miss at once, one computes and the others get its result
+        or its exception. The other parameters are those of `set`; a value of another version is
+        computed anew.
 
         Raises:
             TypeError: `compute_fn` is asynchronous, which this client cannot wait for.
@@ -260,19 +262,45 @@ class Cachetronaut(_core.Cachetronaut):
 
         if inspect.iscoroutinefunction(compute_fn):
             raise TypeError(_asynchronous(compute_fn))
-        value = self.get(key, default=_core.MISS, version=version)
-        if value is not _core.MISS:
+
+        def compute() -> Any:  # noqa: ANN401 - the caller's value
+            value = compute_fn()
+            if inspect.iscoroutine(value):
+                value.close()
+                raise TypeError(_asynchronous(compute_fn))
+            self._keep(key, value, time_to_live, version, tags, prefer, ttl=ttl)
             return value
-        value = compute_fn()
-        if inspect.iscoroutine(value):
-            value.close()
-            raise TypeError(_asynchronous(compute_fn))
+
+        value = self.get(key, default=_core.MISS, version=version)
+        while value is _core.MISS:
+            flight = self._board(key, version)
+            if flight is None:
+                return compute()
+            if flight.leads:
+                return self._lead(flight, key, version, compute)
+            value = flight.wait()
+        return value
+
+    def _lead(
+        self, flight: _core._Flight, key: str, version: int, compute: Callable[[], Any]
+    ) -> Any:  # noqa: ANN401 - the caller's value
         try:
-            self.set(key, value, time_to_live, version, tags, prefer, ttl=ttl)
+            # Somebody may have stored it between the look and this.
+            value = self.get(key, default=_core.MISS, version=version, promote=False)
+            if value is _core.MISS:
+                value = compute()
+        except BaseException as error:
+            flight.fail(error)
+            raise
+        flight.end(value)
+        return value
+
+    def _keep(self, key: str, value: object, *how: Any, ttl: Any) -> None:  # noqa: ANN401 - as in `set`
+        try:
+            self.set(key, value, *how, ttl=ttl)
         except CachetronomyError as error:
             error.value = value
             raise
-        return value
 
     get_or_set = get_or_compute
 

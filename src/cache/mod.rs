@@ -5,6 +5,7 @@
 //! is returned, to be dropped by the caller, who knows where a value's destructor may run.
 
 mod atomic;
+mod flight;
 mod inspect;
 mod invalidate;
 mod logs;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use atomic::{Counted, Step};
+pub use flight::{Agent, Boarding, Flight, Flights, Lead, Outcome, Waiter};
 pub use inspect::{Health, Stats};
 pub use profile::Active;
 pub use read::{Arrival, Lookup};

@@ -12,6 +12,7 @@ use super::arguments;
 use super::attention;
 use super::client::Client;
 use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError, SerializationError};
+use super::flight::Flight;
 use super::key;
 use super::memo::{Key, Memo};
 use super::put::Put;
@@ -128,13 +129,46 @@ impl CachedFunction {
             // The function itself says best what does not fit.
             return function.call(args, kwargs);
         };
-        if let Some(value) = self.read(args, kwargs, &key)? {
+        if let Some(value) = self.look(args, kwargs, &key) {
             return Ok(value);
         }
+        loop {
+            let flight = self.board(&key, None);
+            if let Some(flight) = flight.as_ref().filter(|flight| !flight.is_leader()) {
+                self.shared().cache.count_miss();
+                match flight.follow(py)? {
+                    Some(value) => return Ok(value),
+                    None => continue,
+                }
+            }
+            let result = match self.read(&key, py) {
+                Ok(Some(value)) => Ok(value),
+                Ok(None) => self.compute(args, kwargs, &key),
+                Err(error) => Err(error),
+            };
+            if let Some(flight) = &flight {
+                flight.land(py, &result);
+            }
+            return result;
+        }
+    }
+
+    /// `None`: this call computes for itself.
+    fn board(&self, key: &str, task: Option<u64>) -> Option<Flight> {
+        let version = self.version.load(Ordering::Relaxed);
+        Flight::board(self.shared().id(), version, key, task)
+    }
+
+    fn compute<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        key: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let start = Instant::now();
-        let value = function.call(args, kwargs)?;
+        let value = self.function.bind(args.py()).call(args, kwargs)?;
         let compute_us = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.store(&key, &value, compute_us)?;
+        self.store(key, &value, compute_us)?;
         Ok(value)
     }
 
@@ -159,14 +193,14 @@ impl CachedFunction {
         Ok(made.as_ref().map(|made| made.bind(py)))
     }
 
-    fn read<'py>(
+    /// The value in memory; remembers the key of the arguments.
+    fn look<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         key: &str,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ) -> Option<Bound<'py, PyAny>> {
         let py = args.py();
-        let version = || Some(self.version.load(Ordering::Relaxed));
         let hash = self.shared().cache.hash(key);
         if kwargs.is_none() && self.key_builder.is_none() {
             self.memo.insert(
@@ -177,10 +211,20 @@ impl CachedFunction {
                 },
             );
         }
-        let mut found = self.shared().peek(py, hash, key, version(), true);
+        let version = Some(self.version.load(Ordering::Relaxed));
+        let found = self.shared().peek(py, hash, key, version, true);
+        found.map(|value| value.into_bound(py))
+    }
+
+    /// The value in memory or in the store.
+    fn read<'py>(&self, key: &str, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        // It may promise another version than was known until now.
+        let rebuild = self.rebuild(py)?;
+        let version = Some(self.version.load(Ordering::Relaxed));
+        let hash = self.shared().cache.hash(key);
+        let mut found = self.shared().peek(py, hash, key, version, true);
         if found.is_none() {
-            let rebuild = self.rebuild(py)?;
-            found = self.shared().load(py, key, version(), true, rebuild)?;
+            found = self.shared().load(py, key, version, true, rebuild)?;
         }
         Ok(found.map(|value| value.into_bound(py)))
     }
@@ -278,25 +322,46 @@ impl CachedFunction {
         self.client.clone_ref(py)
     }
 
-    /// For coroutine functions: `(value or MISS, key or None)`.
+    /// For coroutine functions: `(value or MISS, key or None, flight or None)`. `task`: a number of
+    /// the task that can wait for another one; `None`: it cannot.
+    #[pyo3(signature = (args, kwargs, task))]
     fn _lookup<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: &Bound<'py, PyDict>,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<String>)> {
+        task: Option<u64>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<String>, Option<Flight>)> {
         let py = args.py();
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        let missing = || Ok::<_, PyErr>(miss(py)?.into_bound(py).into_any());
+        let missing = miss(py)?.into_bound(py).into_any();
         if self.shared().has_exited() || self.shared().is_disabled()? {
-            return Ok((missing()?, None));
+            return Ok((missing, None, None));
         }
         let Some(key) = self.build_key(args, kwargs)? else {
-            return Ok((missing()?, None));
+            return Ok((missing, None, None));
         };
-        match self.read(args, kwargs, &key)? {
-            Some(value) => Ok((value, Some(key))),
-            None => Ok((missing()?, Some(key))),
+        if let Some(value) = self.look(args, kwargs, &key) {
+            return Ok((value, Some(key), None));
         }
+        let flight = task.and_then(|task| self.board(&key, Some(task)));
+        if flight.as_ref().is_some_and(|flight| !flight.is_leader()) {
+            self.shared().cache.count_miss();
+            return Ok((missing, Some(key), flight));
+        }
+        let result = self.read(&key, py);
+        if let Some(flight) = &flight
+            && let Some(ended) = result
+                .as_ref()
+                .map(Option::clone)
+                .map_err(|error| error.clone_ref(py))
+                .transpose()
+        {
+            flight.land(py, &ended);
+        }
+        Ok(match result? {
+            Some(value) => (value, Some(key), None),
+            None => (missing, Some(key), flight),
+        })
     }
 
     /// For coroutine functions: the value in memory, or MISS.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use super::flight;
 use super::registry::open_clients;
 
 /// Between two looks at a door. Only a fork makes anybody wait here.
@@ -143,6 +144,9 @@ pub(crate) fn before_fork(py: Python<'_>) {
 pub(crate) fn after_fork() {
     if !FORKING.replace(false) {
         return;
+    }
+    if std::process::id() != PARENT.load(Ordering::SeqCst) {
+        flight::forget();
     }
     for client in open_clients() {
         client.cache.resume();

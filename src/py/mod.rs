@@ -10,6 +10,7 @@ mod decorator;
 mod disabled;
 mod error;
 mod fields;
+mod flight;
 mod fork;
 mod hot_keys;
 mod inspect;
@@ -39,6 +40,8 @@ mod _core {
     use super::disabled::Disabled;
     #[pymodule_export]
     use super::fields::check_setting;
+    #[pymodule_export]
+    use super::flight::Flight;
     #[pymodule_export]
     use super::fork::{after_fork, before_fork};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Values through both tiers: encoded on their way in, decoded on their way out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -35,11 +35,16 @@ pub(super) struct Shared {
     pub(super) started: AtomicBool,
     /// Whether it finds and stores anything at all.
     pub(super) switch: Switch,
+    /// What tells its store from others: the clients of one file have one.
+    id: String,
     /// The format to try first for values whose writer names none.
     serializer: Option<Prefer>,
     /// Closed by the interpreter's exit, not by the program.
     exited: AtomicBool,
 }
+
+/// Private stores so far.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Threads that can be inside the memory tier at once: one, under the interpreter's lock.
 fn parallelism(py: Python<'_>) -> PyResult<usize> {
@@ -64,7 +69,13 @@ impl Shared {
             parallelism: parallelism(py)?,
             dispose: Box::new(fork::drop_in_background),
         };
+        let id = match &settings.location {
+            Location::File(path) => path.display().to_string(),
+            // Nobody else has it.
+            Location::Memory => format!(":memory: {}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+        };
         Ok(Self {
+            id,
             cache: Arc::new(py.detach(|| Cache::open(settings, surroundings))?),
             door: Door::default(),
             maintenance: Maintenance::default(),
@@ -116,6 +127,11 @@ impl Shared {
             let message = format!("{}, table {table}, key {key:?}: {reason}", self.name());
             log::warn(py, &message);
         }
+    }
+
+    /// What tells its store from others.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Where the store is.

@@ -1,0 +1,189 @@
+//! Compute-once in terms of Python: threads that wait without the interpreter, tasks that are woken
+//! on their own loop.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+use super::sentinel::miss;
+use crate::cache::{self, Agent, Boarding, Flights, Lead, Outcome};
+
+/// What a computation ends with.
+type Landing = Result<Py<PyAny>, PyErr>;
+
+/// All computations of the process, by store and key: clients of one file compute once together.
+static FLIGHTS: LazyLock<Flights<Landing>> = LazyLock::new(Flights::default);
+
+/// Between two looks whether Ctrl-C was pressed.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: Cell<u64> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    NUMBER.get()
+}
+
+/// In a forked child nobody is left to end what was under way.
+pub(super) fn forget() {
+    FLIGHTS.forget();
+}
+
+fn copy(py: Python<'_>, landing: &Landing) -> Landing {
+    match landing {
+        Ok(value) => Ok(value.clone_ref(py)),
+        Err(error) => Err(error.clone_ref(py)),
+    }
+}
+
+/// Who missed on a key, and what comes of it.
+#[pyclass(name = "_Flight", module = "cachetronomy._core", frozen)]
+pub(crate) struct Flight {
+    me: Agent,
+    role: Role,
+}
+
+enum Role {
+    /// Taken when it ends.
+    Leader(Mutex<Option<Lead<'static, Landing>>>),
+    Follower(Arc<cache::Flight<Landing>>),
+}
+
+impl Flight {
+    /// `task`: of whoever waits without blocking its thread. `None`: compute for yourself.
+    pub(super) fn board(store: &str, version: i64, key: &str, task: Option<u64>) -> Option<Self> {
+        let me = Agent {
+            thread: this_thread(),
+            task,
+        };
+        let role = match FLIGHTS.board(&format!("{store}\0{version}\0{key}"), me) {
+            Boarding::Lead(lead) => Role::Leader(Mutex::new(Some(lead))),
+            Boarding::Follow(flight) => Role::Follower(flight),
+            Boarding::Alone => return None,
+        };
+        Some(Self { me, role })
+    }
+
+    /// Whether this one computes.
+    pub(super) fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// A leader's word to all who wait. Nobody waits for an exception that is about the process
+    /// and not about the computation: then somebody else leads.
+    pub(super) fn land(&self, py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) {
+        let Role::Leader(lead) = &self.role else {
+            return;
+        };
+        let Some(lead) = lead.lock().take() else {
+            return;
+        };
+        match result {
+            Ok(value) => lead.end(Ok(value.clone().unbind())),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                lead.end(Err(error.clone_ref(py)));
+            }
+            Err(_) => drop(lead),
+        }
+    }
+
+    /// A follower's wait, which blocks its thread. `None`: the leader went away.
+    pub(super) fn follow<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Role::Follower(flight) = &self.role else {
+            return Ok(None);
+        };
+        let _stays = Stay(self.me);
+        loop {
+            match py.detach(|| flight.wait(PATIENCE)) {
+                Some(Outcome::Result(landing)) => {
+                    return copy(py, &landing).map(|value| Some(value.into_bound(py)));
+                }
+                Some(Outcome::Abandoned) => return Ok(None),
+                None => py.check_signals()?,
+            }
+        }
+    }
+}
+
+/// Somebody waits until this is dropped.
+struct Stay(Agent);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        FLIGHTS.leave(self.0);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if matches!(self.role, Role::Follower(_)) {
+            FLIGHTS.leave(self.me);
+        }
+    }
+}
+
+#[pymethods]
+impl Flight {
+    /// Whether this one computes; otherwise it waits.
+    #[getter]
+    fn leads(&self) -> bool {
+        self.is_leader()
+    }
+
+    /// Leader: gives the result to all who wait.
+    fn end(&self, value: &Bound<'_, PyAny>) {
+        self.land(value.py(), &Ok(value.clone()));
+    }
+
+    /// Leader: gives its exception to all who wait or, if it was cancelled, the lead to one of them.
+    fn fail(&self, error: &Bound<'_, PyAny>) {
+        self.land(error.py(), &Err(PyErr::from_value(error.clone())));
+    }
+
+    /// Follower: has `tell()` called when the leader has ended, on the leader's thread; false if it
+    /// has ended already.
+    fn when_ended(&self, tell: Py<PyAny>) -> bool {
+        let Role::Follower(flight) = &self.role else {
+            return false;
+        };
+        let waiter = move || {
+            Python::try_attach(|py| {
+                if let Err(error) = tell.call0(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        };
+        flight.when_ended(Box::new(waiter)).is_none()
+    }
+
+    /// Follower: the result of the leader, or its exception; `MISS` if it went away.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Role::Follower(flight) = &self.role else {
+            return Ok(miss(py)?.into_bound(py).into_any());
+        };
+        match flight.outcome() {
+            Some(Outcome::Result(landing)) => copy(py, &landing).map(|value| value.into_bound(py)),
+            _ => Ok(miss(py)?.into_bound(py).into_any()),
+        }
+    }
+
+    /// Follower: waits for the leader, blocking this thread; its result or exception, `MISS` if it
+    /// went away.
+    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.follow(py)? {
+            Some(value) => Ok(value),
+            None => Ok(miss(py)?.into_bound(py).into_any()),
+        }
+    }
+
+    /// Follower: it waits no longer.
+    fn leave(&self) {
+        FLIGHTS.leave(self.me);
+    }
+}
