@@ -1,20 +1,20 @@
 //! The decorator: a callable in the place of the function, that asks the cache first.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::arguments;
 use super::attention;
 use super::client::Client;
-use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError, SerializationError};
+use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError};
 use super::flight::Flight;
 use super::key;
 use super::memo::{Key, Memo};
+use super::promise::Promise;
 use super::put::Put;
 use super::sentinel::miss;
 use super::shared::Shared;
@@ -38,9 +38,7 @@ pub(crate) struct CachedFunction {
     signature: Signature,
     memo: Memo,
     put: Put,
-    /// From plain maps to what the return annotation promises. Made when it is needed first: the
-    /// annotation may name classes that come later in the module.
-    rebuild: OnceLock<Option<Py<PyAny>>>,
+    promise: Promise,
 }
 
 impl CachedFunction {
@@ -62,7 +60,7 @@ impl CachedFunction {
             signature: Signature::of(function)?,
             memo: Memo::default(),
             put,
-            rebuild: OnceLock::new(),
+            promise: Promise::default(),
         })
     }
 
@@ -172,27 +170,6 @@ impl CachedFunction {
         Ok(value)
     }
 
-    /// What makes of a stored result what the function promised. Asked before the store is: the
-    /// promise may have a version too.
-    fn rebuild<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyAny>>> {
-        let made = if let Some(made) = self.rebuild.get() {
-            made
-        } else {
-            let module = py.import("cachetronomy._rebuild")?;
-            let made = module.call_method1("rebuilder", (&self.function,))?;
-            if self.put.version.is_none() {
-                let promised = module.call_method1("promised_version", (&self.function,))?;
-                if let Ok(Some(version)) = arguments::version(Some(&promised)) {
-                    self.version.store(version, Ordering::Relaxed);
-                }
-            }
-            let made: Option<Bound<'py, PyAny>> = made.extract()?;
-            // Of two threads that make it, the first one wins.
-            self.rebuild.get_or_init(|| made.map(Bound::unbind))
-        };
-        Ok(made.as_ref().map(|made| made.bind(py)))
-    }
-
     /// The value in memory; remembers the key of the arguments.
     fn look<'py>(
         &self,
@@ -218,8 +195,13 @@ impl CachedFunction {
 
     /// The value in memory or in the store.
     fn read<'py>(&self, key: &str, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        // It may promise another version than was known until now.
-        let rebuild = self.rebuild(py)?;
+        let function = self.function.bind(py);
+        let rebuild = self.promise.rebuild(function)?;
+        if self.put.version.is_none()
+            && let Some(version) = self.promise.version(function)?
+        {
+            self.version.store(version, Ordering::Relaxed);
+        }
         let version = Some(self.version.load(Ordering::Relaxed));
         let hash = self.shared().cache.hash(key);
         let mut found = self.shared().peek(py, hash, key, version, true);
@@ -227,24 +209,6 @@ impl CachedFunction {
             found = self.shared().load(py, key, version, true, rebuild)?;
         }
         Ok(found.map(|value| value.into_bound(py)))
-    }
-
-    /// Refuses an instance that the annotation would not make of what is stored for it: a subclass
-    /// of the class that it names, say.
-    fn check_promise(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(rebuild) = self.rebuild(value.py())? else {
-            return Ok(());
-        };
-        let module = value.py().import("cachetronomy._rebuild")?;
-        let lost = module.call_method1("lost", (rebuild, value))?;
-        if lost.is_none() {
-            return Ok(());
-        }
-        Err(SerializationError::new_err(format!(
-            "the result of {}: {lost}; annotate the function with the exact class, or return plain \
-             values",
-            self.name
-        )))
     }
 
     /// Stores a result. One that cannot be stored is not lost: the error carries it.
@@ -260,7 +224,8 @@ impl CachedFunction {
             self.version.store(version, Ordering::Relaxed);
         }
         let stored = self
-            .check_promise(value)
+            .promise
+            .check(self.function.bind(py), value)
             .and_then(|()| self.shared().put(key, value, &put));
         let Err(error) = stored else {
             return Ok(());
@@ -409,6 +374,6 @@ impl CachedFunction {
         visit.call(&self.function)?;
         self.signature.traverse(&visit)?;
         visit.call(&self.key_builder)?;
-        visit.call(self.rebuild.get().and_then(Option::as_ref))
+        self.promise.traverse(&visit)
     }
 }
