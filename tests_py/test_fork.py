@@ -219,3 +219,29 @@ assert len(seen) == (sys.argv[2] != "after_in_child")
 assert cache.get("x") == 1
 """
     run_python(code + PRELUDE + end, db_path, when)
+
+
+def test_a_child_does_not_wait_for_a_computation_of_its_parent(
+    db_path: Path, run_python: Callable[..., CompletedProcess[str]]
+) -> None:
+    code = """
+started, go = threading.Event(), threading.Event()
+@cache
+def slow(number):
+    started.set()
+    go.wait(10)
+    return number
+threads = [threading.Thread(target=slow, args=[1]) for _ in range(2)]
+for thread in threads:
+    thread.start()
+started.wait()
+def child():
+    go.set()
+    assert slow(1) == 1
+wait(in_child(child))
+go.set()
+for thread in threads:
+    thread.join()
+assert slow(1) == 1
+"""
+    run_python(PRELUDE + code, db_path)
