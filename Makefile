@@ -89,8 +89,9 @@ soak: $(BUILT) ## Run the stress and crash harnesses for some ten minutes
 	CACHETRONOMY_FRESHNESS_SECONDS=120 CACHETRONOMY_CRASH_ROUNDS=200 CACHETRONOMY_MODEL_CASES=2000 \
 	  cargo test --locked --test freshness --test crash --test model -- --nocapture
 	CACHETRONOMY_INCR_ROUNDS=5000 CACHETRONOMY_ONCE_ROUNDS=1000 CACHETRONOMY_SWITCH_SECONDS=10 \
+	CACHETRONOMY_PROCESS_ROUNDS=1000 CACHETRONOMY_LEASE_KILLS=50 CACHETRONOMY_LEASE_SECONDS=30 \
 	  $(PY) -m pytest --timeout=600 tests_py/test_atomic_races.py tests_py/test_compute_once_races.py \
-	  tests_py/test_switching.py
+	  tests_py/test_compute_once_processes.py tests_py/test_lease.py tests_py/test_switching.py
 
 clean: ## Remove everything that is built or cached
 	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -125,7 +125,7 @@ def cached_functions(
     cache: Cachetronaut, packages: dict[str, list[Source]]
 ) -> tuple[Callable[[str, int, int], Facts], Callable[[str], Facts]]:
     """Make the two functions the passes call: facts of one file, and of one package."""
-    # What summarise() reads beside its arguments has to be one of them: a digest will do.
+    # Instead of the many sources of a package, its key holds a digest of them.
     fingerprints = {
         name: hashlib.sha256(repr(sources).encode()).hexdigest()[:16]
         for name, sources in packages.items()
@@ -135,12 +135,12 @@ def cached_functions(
     def analyse(path: str, mtime_ns: int, size: int) -> Facts:  # noqa: ARG001 - they are for the key
         return read_facts(path)
 
-    @cache(ttl=DAY, tags=["stdlib"])
-    def summarise(package: str, fingerprint: str) -> Facts:  # noqa: ARG001 - it is for the key
+    @cache(ttl=DAY, tags=["stdlib"], ignore=("sources",))
+    def summarise(package: str, fingerprint: str, sources: list[Source]) -> Facts:  # noqa: ARG001 - two are for the key
         # A cached function that calls another: no file is read twice.
-        return merge(analyse(*source) for source in packages[package])
+        return merge(analyse(*source) for source in sources)
 
-    return analyse, lambda package: summarise(package, fingerprints[package])
+    return analyse, lambda name: summarise(name, fingerprints[name], packages[name])
 
 
 def run_pass(cache: Cachetronaut, number: int, sources: list[Source]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::time::Timestamp;
 
+/// The format of a row that holds no value, but an exception that a decorated function keeps.
+pub const EXCEPTION: &str = "cachetronomy-exception";
+
 /// The metadata that belongs to an entry in either tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryMeta {
@@ -25,6 +28,13 @@ pub struct Row {
     pub format: String,
     /// Deadline, version, cost.
     pub meta: EntryMeta,
+}
+
+impl Row {
+    /// Whether readers get a value of it.
+    pub fn is_value(&self) -> bool {
+        self.format != EXCEPTION
+    }
 }
 
 /// One row with everything that is stored beside the value.
@@ -108,6 +118,10 @@ pub struct NewEntry<'a> {
     pub tags: &'a [String],
     /// The profile that is active.
     pub profile: &'a str,
+    /// The decorated function whose entry it is, where the key does not tell.
+    pub function: Option<&'a str>,
+    /// Until when the row stays though its time has come, for who is content with a stale value.
+    pub stale_until: Option<Timestamp>,
 }
 
 /// An entry that a sweep removed.

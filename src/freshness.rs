@@ -49,26 +49,27 @@ pub struct Stamp {
 /// reading the entries again.
 const MAX_TOUCHED: usize = 1_000;
 
-/// The keys that a transaction changes, as slots of the table.
+/// The keys that a transaction changes, as hashes.
 #[derive(Debug, Default, Clone)]
 pub struct Touched {
-    slots: Vec<usize>,
+    hashes: Vec<u64>,
     all: bool,
+    spares: bool,
 }
 
 impl Touched {
     /// One key.
     pub fn key(key: &str) -> Self {
         Self {
-            slots: vec![slot_of(key)],
-            all: false,
+            hashes: vec![hash_of(key)],
+            ..Self::default()
         }
     }
 
     /// Adds a key.
     pub fn add(&mut self, key: &str) {
-        if self.slots.len() < MAX_TOUCHED {
-            self.slots.push(slot_of(key));
+        if self.hashes.len() < MAX_TOUCHED {
+            self.hashes.push(hash_of(key));
         } else {
             self.all = true;
         }
@@ -77,6 +78,21 @@ impl Touched {
     /// Every key, or keys that are not known.
     pub fn add_all(&mut self) {
         self.all = true;
+    }
+
+    /// Computations under way stay valid: it is a sweep, or the result of one of them.
+    pub fn spare_computations(&mut self) {
+        self.spares = true;
+    }
+
+    /// Whether computations under way stay valid.
+    pub fn spares_computations(&self) -> bool {
+        self.spares
+    }
+
+    /// The hashes of the keys; `None`: of every key.
+    pub fn hashes(&self) -> Option<&[u64]> {
+        (!self.all).then_some(&self.hashes)
     }
 }
 
@@ -101,12 +117,17 @@ impl std::fmt::Debug for Freshness {
     }
 }
 
-fn slot_of(key: &str) -> usize {
+/// The hash by which changes of a key are known.
+pub fn hash_of(key: &str) -> u64 {
+    xxh3_64(key.as_bytes())
+}
+
+fn slot_of(hash: u64) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "SLOTS is a power of two below 2^32"
     )]
-    let slot = (xxh3_64(key.as_bytes()) as usize) & (SLOTS - 1);
+    let slot = (hash as usize) & (SLOTS - 1);
     slot
 }
 
@@ -146,7 +167,7 @@ impl Freshness {
     pub fn before_read(&self, key: &str) -> Stamp {
         let gate = self.gate();
         let epoch = self.epoch.load(Ordering::Acquire);
-        let slot = slot_of(key);
+        let slot = slot_of(hash_of(key));
         let tag = self.slots[slot].load(Ordering::Acquire);
         fence(Ordering::SeqCst);
         Stamp {
@@ -160,7 +181,7 @@ impl Freshness {
     /// A stamp for an entry that this commit wrote; `None` when something else was committed
     /// since, so that nobody can say whether the entry is still the newest.
     pub fn after_write(&self, commit: Commit, key: &str) -> Option<Stamp> {
-        let slot = slot_of(key);
+        let slot = slot_of(hash_of(key));
         let tag = self.slots[slot].load(Ordering::Acquire);
         let unmoved = commit.gate != NEVER && self.gate() == commit.gate;
         unmoved.then_some(Stamp {
@@ -192,8 +213,8 @@ impl Freshness {
     /// store's only writer of this process.
     pub fn settle(&self, before: u64, after: u64, touched: &Touched) -> Commit {
         let strangers = before != self.cleared.load(Ordering::Acquire);
-        for slot in &touched.slots {
-            self.slots[*slot].fetch_add(1, Ordering::Release);
+        for hash in &touched.hashes {
+            self.slots[slot_of(*hash)].fetch_add(1, Ordering::Release);
         }
         if strangers || touched.all {
             self.epoch.fetch_add(1, Ordering::Release);

@@ -146,7 +146,9 @@ impl Ttl {
     pub fn from_text(text: &str) -> Result<Self> {
         let wrong = || Error::InvalidSetting {
             name: "time_to_live",
-            reason: format!("{text:?} is not a time to live; write it like \"1h30m\" (d, h, m, s)"),
+            reason: format!(
+                "{text:?} is not a time to live; write it like \"1h30m\" (d, h, m, s), or give math.inf for ever"
+            ),
         };
         let (mut seconds, mut number, mut digits) = (0_i64, 0_i64, 0);
         for character in text.chars() {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cachetronomy::cache::{Arrival, Cache, Lookup, Step as By, Surroundings};
+use cachetronomy::cache::{Arrival, Ask, Cache, Lookup, Step as By, Surroundings};
 use cachetronomy::entry::Row;
 use cachetronomy::settings::{Location, Settings};
 use cachetronomy::store::glob::Glob;
@@ -11,6 +11,7 @@ use cachetronomy::time::{Clock, ManualClock, Timestamp, Ttl};
 use proptest::prelude::*;
 
 const START: i64 = 1_700_000_000_000_000;
+const GRACE: Ttl = Ttl::Micros(20);
 const KEYS: [&str; 5] = ["", "a", "a\0", "it's", "\u{e9}"];
 /// Patterns with the keys they match, as bits.
 const PATTERNS: [(&str, u8); 4] = [
@@ -63,6 +64,9 @@ enum Step {
     DeleteMatching {
         pattern: usize,
     },
+    Stale {
+        key: usize,
+    },
     Delete {
         keys: Vec<usize>,
     },
@@ -102,6 +106,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => key().prop_map(|key| Step::Pop { key }),
         3 => (key(), 0..60_i64).prop_map(|(key, ttl)| Step::Touch { key, ttl }),
         1 => (0..PATTERNS.len()).prop_map(|pattern| Step::DeleteMatching { pattern }),
+        2 => key().prop_map(|key| Step::Stale { key }),
         3 => keys().prop_map(|keys| Step::Delete { keys }),
         2 => (0..8_u8, any::<bool>())
             .prop_map(|(tags, exact)| Step::DeleteByTags { tags, exact }),
@@ -133,6 +138,8 @@ struct Known {
     value: u64,
     version: i64,
     expire_at: Timestamp,
+    /// Until when it stays beyond its time.
+    stale_until: Option<Timestamp>,
     tags: BTreeSet<String>,
 }
 
@@ -196,8 +203,12 @@ impl World {
 
     fn set(&mut self, who: usize, keys: &[usize], ttl: Option<i64>, bits: u8, version: i64) {
         let (ttl, tags) = (ttl.map_or(Ttl::Never, Ttl::Micros), tags_of(bits));
+        // Some entries are kept beyond their time.
+        let grace = (bits & 1 == 1).then_some(GRACE);
         let cache = &self.caches[who];
-        let part = cache.begin_write(Some(ttl), Some(&tags));
+        let part = cache
+            .begin_write(Some(ttl), Some(&tags))
+            .of_function(None, grace);
         let mut drafts = Vec::new();
         for key in keys {
             self.written += 1;
@@ -210,6 +221,7 @@ impl World {
         for (key, value, draft) in &drafts {
             drop(cache.keep(key, *value, draft, commit));
             let expire_at = Timestamp(self.now).after(ttl);
+            let stale_until = grace.map(|grace| expire_at.after(grace));
             let tags = tags.iter().cloned().collect();
             self.model.insert(
                 key,
@@ -217,6 +229,7 @@ impl World {
                     value: *value,
                     version,
                     expire_at,
+                    stale_until,
                     tags,
                 },
             );
@@ -229,7 +242,7 @@ impl World {
 
     fn get(&self, who: usize, key: &'static str, version: Option<i64>) -> Option<u64> {
         let cache = &self.caches[who];
-        let found = cache.lookup(cache.hash(key), key, version, true, |value| *value);
+        let found = cache.lookup(cache.hash(key), key, version, true, |value, _| *value);
         if let Lookup::Hit(value) = found {
             return Some(value);
         }
@@ -302,6 +315,7 @@ impl World {
                 }
             }
             Step::DeleteMatching { pattern } => self.delete_matching(who, *pattern),
+            Step::Stale { key } => self.fetch_stale(who, KEYS[*key]),
             Step::Delete { keys } => self.delete(who, keys),
             Step::DeleteByTags { tags, exact } => self.delete_by_tags(who, *tags, *exact),
             Step::Clear => {
@@ -315,7 +329,10 @@ impl World {
             Step::DeleteExpired => {
                 let swept = self.caches[who].delete_expired().unwrap();
                 let keys: BTreeSet<_> = swept.iter().map(|entry| &*entry.key).collect();
-                let due = |known: &Known| known.expire_at.0 <= self.now;
+                let now = self.now;
+                let due = |known: &Known| {
+                    known.expire_at.0 <= now && known.stale_until.is_none_or(|until| until.0 <= now)
+                };
                 let expected: BTreeSet<_> = self
                     .model
                     .iter()
@@ -323,7 +340,7 @@ impl World {
                     .map(|(key, _)| *key)
                     .collect();
                 assert_eq!(keys, expected);
-                self.model.retain(|_, known| known.expire_at.0 > self.now);
+                self.model.retain(|_, known| !due(known));
                 drop(self.caches[who].forget_expired(&swept));
             }
             Step::Evict { key } => drop(self.caches[who].evict(KEYS[*key])),
@@ -355,6 +372,7 @@ impl World {
             value,
             version: 1,
             expire_at,
+            stale_until: None,
             tags: BTreeSet::new(),
         };
         self.model.insert(key, known);
@@ -388,13 +406,28 @@ impl World {
         }
     }
 
+    fn fetch_stale(&self, who: usize, key: &str) {
+        let ask = Ask {
+            grace: GRACE,
+            ..Ask::ANY
+        };
+        let found = self.caches[who].fetch_as(key, &ask, true).unwrap();
+        let expected = self.model.get(key).filter(|known| {
+            let end = known.expire_at.after(GRACE);
+            end.0 > self.now
+        });
+        let found = found.map(|arrival| number(&arrival.row));
+        assert_eq!(found, expected.map(|known| known.value), "{key:?}");
+    }
+
     fn delete_matching(&mut self, who: usize, pattern: usize) {
         let (pattern, bits) = PATTERNS[pattern];
-        let mut expected = self.live_keys();
-        expected.retain(|key| {
-            let index = KEYS.iter().position(|known| known == key).unwrap();
+        let matches = |key: &str| {
+            let index = KEYS.iter().position(|known| *known == key).unwrap();
             bits >> index & 1 == 1
-        });
+        };
+        let mut expected = self.live_keys();
+        expected.retain(|key| matches(key));
         let glob = Glob::parse(pattern);
         let cache = &self.caches[who];
         let mut found = cache.matching(Some(&glob), None).unwrap();
@@ -402,8 +435,8 @@ impl World {
         found.sort_unstable();
         removed.sort_unstable();
         assert_eq!((&found, &removed), (&expected, &expected), "{pattern:?}");
-        self.model
-            .retain(|key, _| !expected.contains(&String::from(*key)));
+        // Those whose time has come, too: nobody gets a stale copy of them any more.
+        self.model.retain(|key, _| !matches(key));
     }
 
     fn delete(&mut self, who: usize, keys: &[usize]) {

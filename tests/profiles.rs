@@ -38,7 +38,7 @@ fn put(cache: &Cache<u64>, key: &str, value: u64) {
 
 fn hit(cache: &Cache<u64>, key: &str, times: usize) {
     for _ in 0..times {
-        let found = cache.lookup(cache.hash(key), key, None, true, |value| *value);
+        let found = cache.lookup(cache.hash(key), key, None, true, |value, _| *value);
         assert!(matches!(found, Lookup::Hit(_)), "{key}");
     }
 }

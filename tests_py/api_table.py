@@ -218,6 +218,21 @@ DECORATOR: dict[str, Any] = {
     "version": 2,
     "prefer": "msgpack",
     "key_builder": lambda function, args, kwargs: f"{args} {kwargs}",
+    "ignore": ("number",),
+    "jitter": 0.1,
+    "condition": bool,
+    "cache_exceptions": (ValueError, KeyError),
+    "negative_ttl": "10s",
+}
+
+# What a decorated function has, and a bound method too.
+DECORATED: Members = {
+    "cache": PRESENT,
+    "cache_clear": "",
+    "cache_info": "",
+    "invalidate": "*args, **kwargs",
+    "key_for": "*args, **kwargs",
+    "refresh": "*args, **kwargs",
 }
 
 # Two names of one thing.

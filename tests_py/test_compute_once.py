@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from cachetronomy import Cachetronaut
 
 TOGETHER = 16
@@ -297,3 +298,39 @@ def test_a_destructor_in_a_computation_may_ask_for_its_key(anywhere: Cachetronau
 
     assert function() in {1, 2}
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("lock", ["thread", "process"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda coroutine: asyncio.wait_for(coroutine, 20),
+        asyncio.gather,
+        asyncio.ensure_future,
+        asyncio.shield,
+    ],
+    ids=["wait_for", "gather", "task", "shield"],
+)
+def test_a_task_does_not_wait_for_the_one_that_waits_for_it(
+    cache: Cachetronaut, lock: Any, start: Any
+) -> None:
+    calls: Counter[str] = Counter()
+
+    @cache(lock=lock)
+    async def itself(x: int) -> str:
+        calls["itself"] += 1
+        return "end" if calls["itself"] > 3 else str(await start(itself(x)))
+
+    @cache(lock=lock)
+    async def one(x: int) -> str:
+        calls["one"] += 1
+        return "end" if calls["one"] > 3 else str(await start(other(x)))
+
+    @cache(lock=lock)
+    async def other(x: int) -> str:
+        return str(await start(one(x)))
+
+    async def main() -> list[str]:
+        return [await asyncio.wait_for(function(1), 20) for function in (itself, one)]
+
+    assert all("end" in result for result in asyncio.run(main()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -93,3 +94,32 @@ def test_without_compute_once_many_do(anywhere: Cachetronaut) -> None:
     calls, errors = race(anywhere, once=False)
     assert errors == []
     assert max(calls.values()) > 1
+
+
+def test_threads_that_use_a_closure_first_at_once_have_one_key(
+    anywhere: Cachetronaut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, calls, together = os.urandom, [], threading.Barrier(8)
+
+    def urandom(size: int) -> bytes:
+        # Where threads change: what stands for a list in the key comes from here.
+        time.sleep(0.02)
+        return random(size)
+
+    monkeypatch.setattr("os.urandom", urandom)
+
+    @anywhere
+    def slow() -> None:
+        calls.append(1)
+        time.sleep(0.3)
+
+    def work() -> None:
+        together.wait()
+        slow()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]

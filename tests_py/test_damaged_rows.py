@@ -148,7 +148,7 @@ MUTATIONS = {
     "profile": "UPDATE cache SET saved_by_profile = 'p' WHERE key = 'd'",
     "key": "UPDATE cache SET key = 'e' WHERE key = 'd'",
     "one more": "INSERT INTO cache SELECT 'e', data, fmt, expire_at, tags, version,"
-    " saved_by_profile, NULL, NULL, NULL FROM cache WHERE key = 'd'",
+    " saved_by_profile, NULL, NULL, NULL, NULL, NULL FROM cache WHERE key = 'd'",
 }
 
 # The other tables; the row in the middle is damaged.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api_table import ALIASES, ANY, API, DECORATOR, PRESENT, Members
+from api_table import ALIASES, ANY, API, DECORATED, DECORATOR, PRESENT, Members
 from cachetronomy import Cachetronaut
 from originals import original
 from originals_programs import DESCRIBE, DUMP
@@ -203,9 +203,25 @@ def test_the_decorator_takes_each_option_and_no_other(option: str, cache: Cachet
         return 2 * number
 
     assert cache(**{option: DECORATOR[option]})(double)(2) == 4
+    cache.clear_all()
     assert cache(double, **{option: DECORATOR[option]})(3) == 6
     with pytest.raises(TypeError):
         cache(**{f"no_{option}": DECORATOR[option]})
+
+
+@pytest.mark.parametrize("name", DECORATED)
+def test_a_decorated_function_and_method_have_each_attribute(
+    name: str, cache: Cachetronaut
+) -> None:
+    class Class:
+        @cache
+        def method(self) -> None: ...
+
+    for owner in (Class.method, Class().method):
+        attribute = getattr(owner, name)
+        if DECORATED[name] != PRESENT:
+            wanted = own_parameters(DECORATED[name])
+            assert not misfits(name, parameters(attribute), wanted)
 
 
 @pytest.mark.timeout(900)  # The first run of all makes the environments.

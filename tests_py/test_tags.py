@@ -153,7 +153,11 @@ def test_tags_written_by_a_stranger_are_indexed(
     """The original package writes whole rows with plain SQL."""
     row = ["theirs", '{"x":1}', "json", "9999-01-01T00:00:00+00:00", '["t","u"]', 1, "default"]
     for _ in range(2):
-        query(db_path, "INSERT OR REPLACE INTO cache VALUES(?,?,?,?,?,?,?,NULL,NULL,NULL)", *row)
+        query(
+            db_path,
+            "INSERT OR REPLACE INTO cache VALUES(?,?,?,?,?,?,?,NULL,NULL,NULL,NULL,NULL)",
+            *row,
+        )
     assert cache.get("theirs") == {"x": 1}
     assert cache.clear_by_tags(["u", "t"], exact_match=True) == ["theirs"]
     assert cache.get("theirs") is None

@@ -400,20 +400,17 @@ def test_it_comes_back_for_who_names_the_class(value, hint, label, tier, open_ca
 def test_it_comes_back_from_a_function_with_an_annotation(value, hint, label, open_cache):
     calls = []
 
-    def decorated(cache):
-        def compute():
-            calls.append(1)
-            return value
+    def compute():
+        calls.append(1)
+        return value
 
-        compute.__annotations__["return"] = hint
-        return cache(compute)
-
+    compute.__annotations__["return"] = hint
     first = open_cache()
-    assert decorated(first)() is value
-    assert decorated(first)() is value
+    assert first(compute)() is value
+    assert first(compute)() is value
     first.evict_all()
-    assert parts(decorated(first)()) == parts(value)
-    assert parts(decorated(open_cache())()) == parts(value)
+    assert parts(first(compute)()) == parts(value)
+    assert parts(open_cache()(compute)()) == parts(value)
     assert calls == [1]
 
 
@@ -833,7 +830,8 @@ def test_a_row_of_a_changed_class_is_computed_anew(open_cache):
     for fields, expected in ((["a"], 1), (["a"], 0), (["b"], 1), (["b"], 0)):
         compute, calls, made = version_of(fields)
         cache = open_cache()
-        assert cache(compute)() == made(1)
+        # Another closure has another key; a program that was changed has the same.
+        assert cache(compute, key_builder=lambda *_: "key")() == made(1)
         assert len(calls) == expected
         cache.close()
 

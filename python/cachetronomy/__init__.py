@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachetronomy._core import MISS, __version__
+from cachetronomy._core import MISS, BoundCachedFunction, CachedFunction, __version__
 from cachetronomy.client import Cachetronaut
 from cachetronomy.exceptions import (
     CacheClosedError,
@@ -18,6 +18,7 @@ from cachetronomy.exceptions import (
     StoreFullError,
     StoreUnavailableError,
 )
+from cachetronomy.info import CacheInfo
 
 if TYPE_CHECKING:
     from cachetronomy.profiles import Profile
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISS",
+    "BoundCachedFunction",
     "CacheClosedError",
+    "CacheInfo",
     "CacheSettings",
+    "CachedFunction",
     "Cachetronaut",
     "CachetronomyError",
     "CorruptEntryError",

@@ -1,28 +1,48 @@
 """Types of the native core."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from inspect import Signature
 from os import PathLike
-from types import EllipsisType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar, final, overload
+from types import EllipsisType, UnionType
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    _SpecialForm,
+    final,
+    overload,
+)
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Never, Self, disjoint_base
+
+from cachetronomy.info import CacheInfo
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
+_R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)
 _F = TypeVar("_F")
 _T = TypeVar("_T")
 _D = TypeVar("_D")
+_Owner = TypeVar("_Owner")
 
 _TimeToLive: TypeAlias = float | timedelta | str
+_Lock: TypeAlias = Literal["thread", "process"] | None
 _Row: TypeAlias = tuple[str, Any, str, str, list[str], int, str]
 _AccessRow: TypeAlias = tuple[str, int, str, str]
 _EvictionRow: TypeAlias = tuple[int, str, str, str, int, str]
 
 __all__ = [
     "MISS",
+    "_LEASE_LIFE",
     "_PROFILE_DEFAULTS",
+    "BoundCachedFunction",
     "CachedFunction",
     "Cachetronaut",
     "Disabled",
@@ -30,7 +50,10 @@ __all__ = [
     "ManualClock",
     "ManualGauge",
     "_Flight",
+    "_Lease",
     "_Missing",
+    "_Ticket",
+    "_Watch",
     "__version__",
     "_after_fork",
     "_before_fork",
@@ -40,6 +63,7 @@ __all__ = [
     "_deregister_key",
     "_difference",
     "_hot_keys",
+    "_key_text",
     "_memory_key_count",
     "_promote_key",
     "_register_callback",
@@ -55,6 +79,7 @@ class _Missing:
     def __bool__(self) -> bool: ...
 
 MISS: Final[_Missing]
+_LEASE_LIFE: Final[float]  # seconds
 _PROFILE_DEFAULTS: Final[dict[str, Any]]
 
 @final
@@ -95,6 +120,18 @@ class _Flight:
     def leave(self) -> None: ...
 
 @final
+class _Lease:
+    def end(self) -> None: ...
+
+@final
+class _Ticket:
+    def forsake(self) -> None: ...
+
+@final
+class _Watch:
+    def outdates(self, flight: _Flight) -> None: ...
+
+@final
 class CachedFunction(Generic[_P, _R_co]):
     __name__: str
     __qualname__: str
@@ -102,23 +139,123 @@ class CachedFunction(Generic[_P, _R_co]):
     @property
     def cache(self) -> Cachetronaut: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    # Type checkers look through `@classmethod` and `@staticmethod`, so what is bound follows from
+    # the first parameter. `self` is a callable, because mypy learns no type from the
+    # `Concatenate` of a class. The first overload is for a parameter that takes anything.
     @overload
     def __get__(
-        self: CachedFunction[Concatenate[Any, _Q], _R_co],
-        instance: object,
+        self: Callable[Concatenate[_Owner, _Q], _R], instance: _Owner, owner: _Owner, /
+    ) -> CachedFunction[..., _R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[_Owner, _Q], _R], instance: object, owner: _Owner, /
+    ) -> BoundCachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[_Owner, _Q], _R],
+        instance: _Owner,
         owner: type | None = None,
         /,
-    ) -> Callable[_Q, _R_co]: ...
+    ) -> BoundCachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
     def key_for(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
+    # Of a coroutine function, what may wait for the file is awaited. `Never` stands first for a
+    # result of type `Any`, which may be either.
+    @overload
+    def invalidate(self: CachedFunction[_P, Never], *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @overload
+    def invalidate(  # type: ignore[overload-overlap]
+        self: CachedFunction[_P, Coroutine[Any, Any, Any]], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, bool]: ...
+    @overload
+    def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def cache_info(self: CachedFunction[_P, Never]) -> Any: ...
+    @overload
+    def cache_info(  # type: ignore[overload-overlap]
+        self: CachedFunction[_P, Coroutine[Any, Any, Any]],
+    ) -> Coroutine[Any, Any, CacheInfo]: ...
+    @overload
+    def cache_info(self) -> CacheInfo: ...
+    @overload
+    def cache_clear(self: CachedFunction[_P, Never]) -> Any: ...
+    @overload
+    def cache_clear(  # type: ignore[overload-overlap]
+        self: CachedFunction[_P, Coroutine[Any, Any, Any]],
+    ) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def cache_clear(self) -> None: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, _memo: object) -> Self: ...
     def _peek(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
     def _lookup(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], task: int | None
-    ) -> tuple[Any, str | None, _Flight | None]: ...
-    def _store(self, key: str, value: object, compute_us: int) -> None: ...
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        task: int | None,
+        ancestors: tuple[int, ...],
+    ) -> tuple[Any, _Ticket | None, _Flight | None]: ...
+    def _ticket(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Ticket | None: ...
+    @property
+    def _needs_lease(self) -> bool: ...
+    def _claim(self, ticket: _Ticket) -> tuple[bool, Any]: ...
+    def _board(self, ticket: _Ticket, task: int) -> tuple[bool, _Flight | None]: ...
+    def _fail_refresh(self, ticket: _Ticket, error: Exception) -> None: ...
+    def _settle(
+        self, ticket: _Ticket, value: object, compute_us: int
+    ) -> Callable[[], None] | None: ...
+    def _settle_failure(
+        self, ticket: _Ticket, error: Exception, compute_us: int
+    ) -> tuple[Any, Callable[[], None] | None]: ...
+
+@final
+class BoundCachedFunction(Generic[_P, _R_co]):
+    def __new__(cls, function: CachedFunction[..., _R_co], object: object) -> Self: ...  # noqa: A002
+    @property
+    def __self__(self) -> Any: ...
+    @property
+    def __func__(self) -> CachedFunction[..., _R_co]: ...
+    @property
+    def __signature__(self) -> Signature: ...
+    @property
+    def cache(self) -> Cachetronaut: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any) -> Self: ...
+    def key_for(self, *args: _P.args, **kwargs: _P.kwargs) -> str: ...
+    @overload
+    def invalidate(
+        self: BoundCachedFunction[_P, Never], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Any: ...
+    @overload
+    def invalidate(  # type: ignore[overload-overlap]
+        self: BoundCachedFunction[_P, Coroutine[Any, Any, Any]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> Coroutine[Any, Any, bool]: ...
+    @overload
+    def invalidate(self, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
+    def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def cache_info(self: BoundCachedFunction[_P, Never]) -> Any: ...
+    @overload
+    def cache_info(  # type: ignore[overload-overlap]
+        self: BoundCachedFunction[_P, Coroutine[Any, Any, Any]],
+    ) -> Coroutine[Any, Any, CacheInfo]: ...
+    @overload
+    def cache_info(self) -> CacheInfo: ...
+    @overload
+    def cache_clear(self: BoundCachedFunction[_P, Never]) -> Any: ...
+    @overload
+    def cache_clear(  # type: ignore[overload-overlap]
+        self: BoundCachedFunction[_P, Coroutine[Any, Any, Any]],
+    ) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def cache_clear(self) -> None: ...
 
 @disjoint_base
 class Cachetronaut:
@@ -153,11 +290,30 @@ class Cachetronaut:
         self,
         key: str,
         model: type[_T],
+        promote: bool,
+        default: _D,
+        version: int | None = None,
+    ) -> _T | _D: ...
+    @overload
+    def get(
+        self,
+        key: str,
+        model: type[_T],
         promote: bool = True,
         *,
         default: _D,
         version: int | None = None,
     ) -> _T | _D: ...
+    # `int | None`, `Annotated[int, Gt(0)]` and their like are no `type` of anything.
+    @overload
+    def get(
+        self,
+        key: str,
+        model: UnionType | _SpecialForm,
+        promote: bool = True,
+        default: object = None,
+        version: int | None = None,
+    ) -> Any: ...
     def set(
         self,
         key: str,
@@ -263,13 +419,22 @@ class Cachetronaut:
         self,
         function: None = None,
         *,
-        ttl: _TimeToLive | None = None,
-        time_to_live: _TimeToLive | None = None,
-        tags: Iterable[str] | str | None = None,
+        ttl: _TimeToLive | Callable[[Any], _TimeToLive | None] | None = None,
+        time_to_live: _TimeToLive | Callable[[Any], _TimeToLive | None] | None = None,
+        tags: Iterable[str] | str | Callable[..., Iterable[str] | str | None] | None = None,
         version: int | None = None,
         prefer: str | None = None,
         key_builder: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], str]
         | None = None,
+        ignore: Iterable[str] | str | None = None,
+        jitter: float | None = None,
+        condition: Callable[[Any], object] | None = None,
+        cache_exceptions: type[Exception] | tuple[type[Exception], ...] | None = None,
+        negative_ttl: _TimeToLive | None = None,
+        stale_while_revalidate: _TimeToLive | None = None,
+        stale_if_error: _TimeToLive | None = None,
+        early: bool = False,
+        lock: _Lock = "thread",
     ) -> Callable[[Callable[_P, _F]], CachedFunction[_P, _F]]: ...
     def _clear_expired(self) -> list[tuple[str, str]]: ...
     def _open(
@@ -286,7 +451,20 @@ class Cachetronaut:
         gauge: ManualGauge | None = None,
     ) -> None: ...
     def _profile(self) -> dict[str, Any]: ...
-    def _board(self, key: str, version: int) -> _Flight | None: ...
+    def _watch(self, key: str, tags: Iterable[str] | str | None) -> _Watch: ...
+    def _set_computed(
+        self,
+        watch: _Watch,
+        key: str,
+        value: object,
+        time_to_live: _TimeToLive | None,
+        version: int | None,
+        tags: Iterable[str] | str | None,
+        prefer: str | None,
+        ttl: _TimeToLive | None,
+    ) -> None: ...
+    def _board(self, key: str, version: int, lock: _Lock) -> _Flight | None: ...
+    def _claim(self, key: str, look: Callable[[], Any]) -> tuple[Any, _Lease | None]: ...
     def _overrides(self) -> list[str]: ...
     def _use_profile(self, name: str, changes: dict[str, Any]) -> dict[str, Any]: ...
     def _update_profile(self, name: str | None, changes: dict[str, Any]) -> dict[str, Any]: ...
@@ -333,6 +511,7 @@ def _check_setting(field: str, value: object) -> Any: ...
 def _default_key(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str: ...
+def _key_text(value: object) -> str: ...
 def _hot_keys(limit: int | None) -> list[tuple[str, int]]: ...
 def _promote_key(key: str) -> None: ...
 def _deregister_key(key: str) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetronomy import _core, environment
 from cachetronomy.exceptions import CachetronomyError, InvalidSettingError
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from os import PathLike
     from types import EllipsisType
+    from typing import Literal, TypeAlias
 
     from cachetronomy.models import (
         AccessLogEntry,
@@ -24,15 +25,23 @@ if TYPE_CHECKING:
     from cachetronomy.profiles import Profile
     from cachetronomy.store import SQLiteStore
 
+    _Lock: TypeAlias = Literal["thread", "process"] | None
+
+_T = TypeVar("_T")
+
 
 class Cachetronaut(_core.Cachetronaut):
     """A cache in two tiers: live objects in memory over a SQLite file.
 
-    As a decorator, `@cache` or `@cache(ttl=..., time_to_live=..., tags=..., version=...,
-    prefer=..., key_builder=...)`, it caches the results of a function or coroutine function. The
-    parameters are those of `set`; `key_builder(function, args, kwargs) -> str` makes the key in
-    place of the default, which is made of module, qualified name and arguments. The decorated
-    function has `key_for(*args, **kwargs)` and `cache`.
+    As a decorator, `@cache` or `@cache(ttl=..., ...)`, it caches the results of a function or
+    coroutine function under a key of module, qualified name and arguments. Its options are those
+    of `set` - `ttl` (or `time_to_live`) may be a function of the result, `tags` one of the
+    arguments - and `ignore=("self", ...)`, parameters left out of the key; `key_builder(function,
+    args, kwargs) -> str`, which makes the key itself; `jitter`, the part, below 1, by which each
+    time to live may vary; `condition(result)`, whether to store it; `cache_exceptions=(...)`,
+    classes of exceptions to keep for `negative_ttl`, 60 seconds by default. The decorated function
+    has `key_for`, `invalidate`, `refresh` (which take its arguments), `cache_info()`,
+    `cache_clear()` and `cache`.
 
     What is not given comes from `CACHE_*` variables, then from the `.env` of the current folder,
     then from the profile that is stored under the name, then from the defaults. Where a `Profile`
@@ -238,20 +247,22 @@ class Cachetronaut(_core.Cachetronaut):
     def get_or_compute(  # noqa: PLR0913, PLR0917 - as in the original
         self,
         key: str,
-        compute_fn: Callable[[], Any],
+        compute_fn: Callable[[], _T],
         time_to_live: float | timedelta | str | None = None,
         tags: Iterable[str] | str | None = None,
         version: int = 1,
         prefer: str | None = None,
         *,
         ttl: float | timedelta | str | None = None,
-    ) -> Any:  # noqa: ANN401 - the caller's value
+        lock: _Lock = "thread",
+    ) -> _T:
         """Return the value of a key; where there is none, call `compute_fn()` and store what it
         returns.
 
-        Of all threads of the process that miss at once, one computes and the others get its result
-        or its exception. The other parameters are those of `set`; a value of another version is
-        computed anew.
+        `lock="thread"`: of all threads and tasks of the process that miss at once, one computes and
+        the others get its result or its exception. `lock="process"`: of all processes that use the
+        file, too; there an exception makes the next one compute. `None`: each computes. The other
+        parameters are those of `set`; a value of another version is computed anew.
 
         Raises:
             TypeError: `compute_fn` is asynchronous, which this client cannot wait for.
@@ -263,44 +274,70 @@ class Cachetronaut(_core.Cachetronaut):
         if inspect.iscoroutinefunction(compute_fn):
             raise TypeError(_asynchronous(compute_fn))
 
-        def compute() -> Any:  # noqa: ANN401 - the caller's value
+        if tags is not None and hasattr(tags, "__next__"):  # Asked more than once.
+            tags = list(tags)
+
+        def compute(flight: _core._Flight | None) -> _T:
+            watch = self._watch(key, tags)
+            if flight is not None:
+                watch.outdates(flight)
             value = compute_fn()
             if inspect.iscoroutine(value):
                 value.close()
                 raise TypeError(_asynchronous(compute_fn))
-            self._keep(key, value, time_to_live, version, tags, prefer, ttl=ttl)
+            try:
+                how = (time_to_live, version, tags, prefer, ttl)
+                self._set_computed(watch, key, value, *how)
+            except CachetronomyError as error:
+                error.value = value
+                raise
             return value
 
-        value = self.get(key, default=_core.MISS, version=version)
+        value: _T = self.get(key, default=_core.MISS, version=version)
         while value is _core.MISS:
-            flight = self._board(key, version)
-            if flight is None:
-                return compute()
+            flight = self._board(key, version, lock)
+            if flight is None:  # To wait would be to wait for itself: for its own lease, too.
+                return compute(None)
             if flight.leads:
-                return self._lead(flight, key, version, compute)
+                return self._lead(flight, key, version, lock, compute)
             value = flight.wait()
         return value
 
     def _lead(
-        self, flight: _core._Flight, key: str, version: int, compute: Callable[[], Any]
-    ) -> Any:  # noqa: ANN401 - the caller's value
+        self,
+        flight: _core._Flight,
+        key: str,
+        version: int,
+        lock: _Lock,
+        compute: Callable[[_core._Flight], _T],
+    ) -> _T:
         try:
             # Somebody may have stored it between the look and this.
-            value = self.get(key, default=_core.MISS, version=version, promote=False)
+            value: _T = self.get(key, default=_core.MISS, version=version, promote=False)
             if value is _core.MISS:
-                value = compute()
+                value = self._compute_once(key, version, lock, lambda: compute(flight))
         except BaseException as error:
             flight.fail(error)
             raise
         flight.end(value)
         return value
 
-    def _keep(self, key: str, value: object, *how: Any, ttl: Any) -> None:  # noqa: ANN401 - as in `set`
+    def _compute_once(self, key: str, version: int, lock: _Lock, compute: Callable[[], _T]) -> _T:
+        if lock != "process":
+            return compute()
+
+        def look() -> Any:  # noqa: ANN401 - the caller's value
+            return self.get(key, default=_core.MISS, version=version, promote=False)
+
+        value: _T
+        value, lease = self._claim(key, look)
+        if value is not _core.MISS:
+            return value
         try:
-            self.set(key, value, *how, ttl=ttl)
-        except CachetronomyError as error:
-            error.value = value
-            raise
+            return compute()
+        finally:
+            if lease is not None:
+                lease.end()
 
     get_or_set = get_or_compute
 

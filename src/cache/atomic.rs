@@ -56,7 +56,7 @@ fn refused(key: &str, reason: &str) -> Error {
 impl<V> Cache<V> {
     fn live(&self, row: Option<Row>) -> Option<Row> {
         let now = self.clock.now();
-        row.filter(|row| row.meta.expire_at > now)
+        row.filter(|row| row.meta.expire_at > now && row.is_value())
     }
 
     /// Stores an entry if there is no live one. `None`: there is one.

@@ -6,7 +6,8 @@
 //! wait for. Who would, computes for itself.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -49,6 +50,8 @@ enum State<T> {
 /// One computation under way.
 pub struct Flight<T> {
     leader: Agent,
+    /// Set when what it computes from was changed: who comes later computes anew.
+    outdated: OnceLock<Arc<AtomicBool>>,
     state: Mutex<State<T>>,
     ended: Condvar,
 }
@@ -68,6 +71,11 @@ impl<T> Flight<T> {
             State::Under(_) => None,
             State::Ended(outcome) => Some(outcome.clone()),
         }
+    }
+
+    fn is_outdated(&self) -> bool {
+        let flag = self.outdated.get();
+        flag.is_some_and(|flag| flag.load(Ordering::Acquire))
     }
 
     /// Blocks until it has ended, or for so long.
@@ -131,6 +139,11 @@ impl<T> std::fmt::Debug for Lead<'_, T> {
 }
 
 impl<T> Lead<'_, T> {
+    /// When this is set, who comes later does not wait for this one.
+    pub fn outdated_by(&self, flag: Arc<AtomicBool>) {
+        drop(self.flight.outdated.set(flag));
+    }
+
     /// Gives the result to all who wait, and to nobody who comes later.
     pub fn end(self, result: T) {
         self.close(Outcome::Result(Arc::new(result)));
@@ -161,7 +174,13 @@ impl<T> Drop for Lead<'_, T> {
 struct Table<T> {
     flights: HashMap<String, Arc<Flight<T>>>,
     /// Who waits for what.
-    waits: HashMap<Agent, Arc<Flight<T>>>,
+    waits: HashMap<Agent, Wait<T>>,
+}
+
+struct Wait<T> {
+    flight: Arc<Flight<T>>,
+    /// Tasks that started this one while they led: they may wait for it.
+    ancestors: Box<[u64]>,
 }
 
 /// All computations under way.
@@ -185,22 +204,32 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T> Flights<T> {
-    /// Says what `me`, who missed on a key, has to do.
-    pub fn board(&self, key: &str, me: Agent) -> Boarding<'_, T> {
+    /// Says what `me`, who missed on a key, has to do. `ancestors`: the tasks that started this one
+    /// while they led.
+    pub fn board(&self, key: &str, me: Agent, ancestors: &[u64]) -> Boarding<'_, T> {
         let mut table = self.table.lock();
-        if let Some(flight) = table.flights.get(key).map(Arc::clone) {
-            if table.waits_for(&flight, me) {
+        let flight = table.flights.get(key).filter(|it| !it.is_outdated());
+        if let Some(flight) = flight.map(Arc::clone) {
+            if table.waits_for(&flight, me, ancestors) {
                 return Boarding::Alone;
             }
-            table.waits.insert(me, Arc::clone(&flight));
+            let wait = Wait {
+                flight: Arc::clone(&flight),
+                ancestors: ancestors.into(),
+            };
+            table.waits.insert(me, wait);
             return Boarding::Follow(flight);
         }
         let flight = Arc::new(Flight {
             leader: me,
+            outdated: OnceLock::new(),
             state: Mutex::new(State::Under(Vec::new())),
             ended: Condvar::new(),
         });
-        table.flights.insert(String::from(key), Arc::clone(&flight));
+        let outdated = table.flights.insert(String::from(key), Arc::clone(&flight));
+        drop(table);
+        // Its result may be dropped here, whose code may do anything.
+        drop(outdated);
         Boarding::Lead(Lead {
             flights: self,
             key: String::from(key),
@@ -226,7 +255,7 @@ impl<T> Flights<T> {
 
 impl<T> Table<T> {
     /// Whether `flight` cannot end before `me` goes on.
-    fn waits_for(&self, flight: &Arc<Flight<T>>, me: Agent) -> bool {
+    fn waits_for(&self, flight: &Arc<Flight<T>>, me: Agent, ancestors: &[u64]) -> bool {
         let mut open = vec![flight];
         let mut seen: Vec<*const Flight<T>> = Vec::new();
         while let Some(flight) = open.pop() {
@@ -242,12 +271,19 @@ impl<T> Table<T> {
             {
                 return true;
             }
+            if leader.task.is_some_and(|task| ancestors.contains(&task)) {
+                return true;
+            }
             let on_its_thread = Agent {
                 task: None,
                 ..leader
             };
-            open.extend(self.waits.get(&on_its_thread));
-            open.extend(self.waits.get(&leader));
+            let own = [self.waits.get(&on_its_thread), self.waits.get(&leader)];
+            open.extend(own.into_iter().flatten().map(|wait| &wait.flight));
+            let Some(task) = leader.task else { continue };
+            let of_children = self.waits.values();
+            let of_children = of_children.filter(|wait| wait.ancestors.contains(&task));
+            open.extend(of_children.map(|wait| &wait.flight));
         }
         false
     }
@@ -269,21 +305,21 @@ mod tests {
     }
 
     fn lead<'a>(flights: &'a Flights<u8>, key: &str, me: Agent) -> Lead<'a, u8> {
-        match flights.board(key, me) {
+        match flights.board(key, me, &[]) {
             Boarding::Lead(lead) => lead,
             other => panic!("{other:?}"),
         }
     }
 
     fn follow(flights: &Flights<u8>, key: &str, me: Agent) -> Arc<Flight<u8>> {
-        match flights.board(key, me) {
+        match flights.board(key, me, &[]) {
             Boarding::Follow(flight) => flight,
             other => panic!("{other:?}"),
         }
     }
 
     fn is_alone(flights: &Flights<u8>, key: &str, me: Agent) -> bool {
-        matches!(flights.board(key, me), Boarding::Alone)
+        matches!(flights.board(key, me, &[]), Boarding::Alone)
     }
 
     #[test]
@@ -354,6 +390,28 @@ mod tests {
         assert!(is_alone(&flights, "1", thread(3)));
         flights.leave(thread(1));
         drop(follow(&flights, "1", thread(3)));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_task_that_may_wait_for_its_child() {
+        let flights = Flights::default();
+        let alone = |key: &str, me: Agent, ancestors: &[u64]| {
+            matches!(flights.board(key, me, ancestors), Boarding::Alone)
+        };
+        let _one = lead(&flights, "1", task(1, 1));
+        assert!(alone("1", task(1, 2), &[1]), "a child on its loop");
+        assert!(alone("1", task(2, 3), &[7, 1]), "a grandchild elsewhere");
+        let _five = lead(&flights, "5", task(1, 5));
+        assert!(
+            !alone("5", task(1, 2), &[1]),
+            "a child waits for a stranger"
+        );
+        assert!(
+            is_alone(&flights, "1", task(1, 5)),
+            "which closes the circle"
+        );
+        flights.leave(task(1, 2));
+        drop(follow(&flights, "1", task(1, 5)));
     }
 
     #[test]

@@ -77,6 +77,12 @@ impl<V> Cache<V> {
         self.store.keys(self.clock.now())
     }
 
+    /// Keys of the live entries in the store that were written as a decorated function's.
+    pub fn of_function(&self, function: &str) -> Result<Vec<String>> {
+        self.check_open()?;
+        self.store.of_function(function, self.clock.now())
+    }
+
     /// Live rows whole, in the order in which they were first written. `with_data`: their payloads
     /// too.
     pub fn rows(

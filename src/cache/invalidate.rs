@@ -41,10 +41,21 @@ impl<V> Cache<V> {
         Ok(removed)
     }
 
-    /// Deletes live entries whose keys match a pattern from the store; returns the keys.
+    /// Deletes entries whose keys match a pattern from the store; returns the keys of those that were
+    /// live.
     pub fn delete_matching(&self, pattern: &Glob) -> Result<Vec<String>> {
         self.check_open()?;
         let removed = self.store.delete_matching(pattern, self.clock.now())?;
+        for key in &removed {
+            self.log_eviction(key, EvictionReason::User);
+        }
+        Ok(removed)
+    }
+
+    /// Deletes what was written as a decorated function's from the store; returns the keys.
+    pub fn delete_by_function(&self, function: &str) -> Result<Vec<String>> {
+        self.check_open()?;
+        let removed = self.store.delete_by_function(function, self.clock.now())?;
         for key in &removed {
             self.log_eviction(key, EvictionReason::User);
         }
@@ -70,6 +81,8 @@ impl<V> Cache<V> {
             let Listing { rows, damaged } = self.store.delete_expired(now, SWEEP_CHUNK)?;
             let last = rows.len() + damaged.len() < SWEEP_CHUNK;
             self.report_all(damaged);
+            // Many of these can take longer than a lease lives.
+            self.keep_leases()?;
             for entry in &rows {
                 self.log_eviction(&entry.key, EvictionReason::Time);
             }

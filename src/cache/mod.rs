@@ -8,6 +8,7 @@ mod atomic;
 mod flight;
 mod inspect;
 mod invalidate;
+mod lease;
 mod logs;
 mod pressure;
 mod profile;
@@ -24,8 +25,10 @@ use parking_lot::{Mutex, RwLock};
 pub use atomic::{Counted, Step};
 pub use flight::{Agent, Boarding, Flight, Flights, Lead, Outcome, Waiter};
 pub use inspect::{Health, Stats};
+use lease::Leases;
+pub use lease::{LEASE_LIFE, new_owner};
 pub use profile::Active;
-pub use read::{Arrival, Lookup};
+pub use read::{Arrival, Ask, Lookup};
 use report::Reports;
 pub use write::{Draft, Part};
 
@@ -105,6 +108,7 @@ pub struct Cache<V> {
     hot: HotKeys,
     evictions: Mutex<VecDeque<EvictionRecord>>,
     counters: Counters,
+    leases: Leases,
     closed: AtomicBool,
 }
 
@@ -136,6 +140,7 @@ impl<V> Cache<V> {
             hot: HotKeys::default(),
             evictions: Mutex::default(),
             counters: Counters::default(),
+            leases: Leases::default(),
             closed: AtomicBool::new(false),
         };
         cache.report_all(damaged);
@@ -163,6 +168,7 @@ impl<V> Cache<V> {
             return (Vec::new(), Ok(()));
         }
         drop(self.flush_logs());
+        self.end_leases();
         // In this order: see `store::sqlite::wal_index`.
         self.store.stop_proving();
         self.memory.close();
@@ -174,8 +180,9 @@ impl<V> Cache<V> {
 
     /// One pass of the background work that is due about once a second.
     pub fn maintain(&self) -> Result<()> {
+        let kept = self.keep_leases();
         self.flush_logs()?;
-        self.store.maintain()
+        self.store.maintain().and(kept)
     }
 
     /// Writes what is pending and lets go of everything that a forked child must not inherit. The

@@ -1,11 +1,12 @@
 //! Reading: memory first, then the store.
 
 use super::{Cache, add};
-use crate::entry::{Damage, Row};
+use crate::entry::{Damage, EntryMeta, Row};
 use crate::error::{Error, Result};
 use crate::freshness::Stamp;
 use crate::memory::{Entry, Probe, Resident, Want};
 use crate::store::Fetched;
+use crate::time::Ttl;
 
 /// What memory says of a key.
 #[derive(Debug)]
@@ -24,6 +25,26 @@ pub struct Arrival {
     stamp: Stamp,
 }
 
+/// What a reader of the store wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Only this version, or any.
+    pub version: Option<i64>,
+    /// Also a row whose time came less than this ago.
+    pub grace: Ttl,
+    /// Whether finding nothing is a miss to be counted.
+    pub counts: bool,
+}
+
+impl Ask {
+    /// Any live row.
+    pub const ANY: Self = Self {
+        version: None,
+        grace: Ttl::Micros(0),
+        counts: true,
+    };
+}
+
 impl<V> Cache<V> {
     /// The hash by which memory knows a key.
     pub fn hash(&self, key: &str) -> u64 {
@@ -40,7 +61,8 @@ impl<V> Cache<V> {
         }
     }
 
-    /// Asks memory. `share` copies a reference to the value; it runs under a lock.
+    /// Asks memory. `share` copies a reference to the value, and may look at what is known of it; it
+    /// runs under a lock.
     #[inline]
     pub fn lookup<R>(
         &self,
@@ -48,7 +70,7 @@ impl<V> Cache<V> {
         key: &str,
         version: Option<i64>,
         promote: bool,
-        share: impl FnOnce(&V) -> R,
+        share: impl FnOnce(&V, &EntryMeta) -> R,
     ) -> Lookup<R, V> {
         match self
             .memory
@@ -63,7 +85,16 @@ impl<V> Cache<V> {
     /// Asks the store for a live row, of the given version if one is given. `wait`: whether to
     /// wait for a lock of somebody else.
     pub fn fetch(&self, key: &str, version: Option<i64>, wait: bool) -> Result<Option<Arrival>> {
-        self.judge(self.store.read(key, wait), version)
+        let ask = Ask {
+            version,
+            ..Ask::ANY
+        };
+        self.fetch_as(key, &ask, wait)
+    }
+
+    /// As [`Cache::fetch`], with a say in what is wanted.
+    pub fn fetch_as(&self, key: &str, ask: &Ask, wait: bool) -> Result<Option<Arrival>> {
+        self.judge(self.store.read(key, wait), ask)
     }
 
     /// As [`Cache::fetch`] for many keys, in one transaction.
@@ -71,15 +102,26 @@ impl<V> Cache<V> {
         self.store
             .read_many(keys)?
             .into_iter()
-            .map(|fetched| self.judge(fetched, None))
+            .map(|fetched| self.judge(fetched, &Ask::ANY))
             .collect()
     }
 
-    fn judge(&self, fetched: Result<Fetched>, version: Option<i64>) -> Result<Option<Arrival>> {
+    /// How long ago the time of a row came, in microseconds; `None`: it has not.
+    pub fn staleness(&self, row: &Row) -> Option<i64> {
+        let (deadline, now) = (row.meta.expire_at, self.clock.now());
+        (deadline <= now).then(|| now.0.saturating_sub(deadline.0))
+    }
+
+    fn judge(&self, fetched: Result<Fetched>, ask: &Ask) -> Result<Option<Arrival>> {
+        let miss = || {
+            if ask.counts {
+                self.count_miss();
+            }
+        };
         let Fetched { row, stamp } = match fetched {
             // One damaged entry is a miss, and is reported; the caller's program goes on.
             Err(Error::CorruptEntry { key, reason }) => {
-                self.count_miss();
+                miss();
                 self.report(Damage {
                     table: "cache",
                     key,
@@ -89,19 +131,31 @@ impl<V> Cache<V> {
             }
             fetched => fetched?,
         };
-        let live = row.filter(|row| {
-            !self.clock.is_past(self.clock.coarse(), row.meta.expire_at)
-                && version.is_none_or(|version| version == row.meta.version)
+        let wanted = row.filter(|row| {
+            let end = row.meta.expire_at.after(ask.grace);
+            !self.clock.is_past(self.clock.coarse(), end)
+                && ask
+                    .version
+                    .is_none_or(|version| version == row.meta.version)
         });
-        if live.is_none() {
-            add(&self.counters.misses, 1);
+        if wanted.is_none() {
+            miss();
         }
-        Ok(live.map(|row| Arrival { row, stamp }))
+        Ok(wanted.map(|row| Arrival { row, stamp }))
     }
 
     /// A row that was found but is of no use to its reader: a miss after all.
     pub fn count_miss(&self) {
         add(&self.counters.misses, 1);
+    }
+
+    /// A row that is of use to its reader, but never enters memory: a hit in the store.
+    pub fn count_hit(&self, key: &str, row: &Row) {
+        add(&self.counters.store_hits, 1);
+        self.counters
+            .saved_us
+            .fetch_add(row.meta.compute_us, std::sync::atomic::Ordering::Relaxed);
+        self.hot.record(key, 1, self.clock.coarse());
     }
 
     /// Takes a decoded value into memory. Whatever happened to the key since the row was read

@@ -7,6 +7,7 @@ use crate::entry::{EntryMeta, FullRow, NewEntry};
 use crate::error::Result;
 use crate::freshness::Commit;
 use crate::memory::{Entry, Resident};
+use crate::store::fence::{Subject, Watch};
 use crate::time::{Timestamp, Ttl};
 
 /// How an entry is to be written, with what its writer left open filled in from the profile that
@@ -16,6 +17,22 @@ pub struct Part {
     expire_at: Timestamp,
     tags: Vec<String>,
     profile: Arc<str>,
+    function: Option<Arc<str>>,
+    stale_until: Option<Timestamp>,
+}
+
+impl Part {
+    /// The same of a decorated function. `function`: its name, where the key does not tell it;
+    /// `grace`: how long a stale value is of use.
+    #[must_use]
+    pub fn of_function(self, function: Option<Arc<str>>, grace: Option<Ttl>) -> Self {
+        let stale_until = grace.map(|grace| self.expire_at.after(grace));
+        Self {
+            function,
+            stale_until,
+            ..self
+        }
+    }
 }
 
 /// An encoded value with everything that is stored beside it.
@@ -26,8 +43,7 @@ pub struct Draft {
     /// The name of its format.
     pub format: String,
     pub(super) meta: EntryMeta,
-    tags: Vec<String>,
-    profile: Arc<str>,
+    part: Part,
 }
 
 impl Draft {
@@ -38,8 +54,10 @@ impl Draft {
             data: &self.data,
             format: &self.format,
             meta: self.meta,
-            tags: &self.tags,
-            profile: &self.profile,
+            tags: &self.part.tags,
+            profile: &self.part.profile,
+            function: self.part.function.as_deref(),
+            stale_until: self.part.stale_until,
         }
     }
 }
@@ -52,6 +70,8 @@ impl<V> Cache<V> {
             expire_at: self.clock.now().after(ttl.unwrap_or(active.ttl)),
             tags: tags.unwrap_or(&active.profile.tags).to_vec(),
             profile: Arc::clone(&active.name),
+            function: None,
+            stale_until: None,
         }
     }
 
@@ -64,7 +84,6 @@ impl<V> Cache<V> {
         version: i64,
         compute_us: i64,
     ) -> Draft {
-        let part = part.clone();
         Draft {
             data,
             format: String::from(format),
@@ -73,8 +92,7 @@ impl<V> Cache<V> {
                 version,
                 compute_us,
             },
-            tags: part.tags,
-            profile: part.profile,
+            part: part.clone(),
         }
     }
 
@@ -88,6 +106,36 @@ impl<V> Cache<V> {
         Ok(commit)
     }
 
+    /// Begins to watch for changes of an entry that is about to be computed. `tags`: `None` for
+    /// the active profile's.
+    pub fn watch(&self, key: &str, tags: Option<&[String]>, function: Option<Arc<str>>) -> Watch {
+        let tags = match tags {
+            Some(tags) => tags.to_vec(),
+            None => self.active().profile.tags.clone(),
+        };
+        self.store.fence().watch(Subject {
+            key: String::from(key),
+            tags,
+            function,
+        })
+    }
+
+    /// As [`Cache::store`] of a value that was computed, unless its key was changed meanwhile: then
+    /// `None`.
+    pub fn store_computed(
+        &self,
+        key: &str,
+        draft: &Draft,
+        watch: &Watch,
+    ) -> Result<Option<Commit>> {
+        self.check_open()?;
+        let commit = self.store.write_computed(&draft.entry(key), watch)?;
+        if commit.is_some() {
+            add(&self.counters.sets, 1);
+        }
+        Ok(commit)
+    }
+
     /// Commits a row as it is to the store, in the place of its predecessor.
     pub fn store_row(&self, row: &FullRow) -> Result<()> {
         self.check_open()?;
@@ -98,6 +146,8 @@ impl<V> Cache<V> {
             meta: row.row.meta,
             tags: &row.tags,
             profile: &row.profile,
+            function: None,
+            stale_until: None,
         }])?;
         add(&self.counters.sets, 1);
         Ok(())

@@ -166,7 +166,7 @@ impl<V> MemoryTier<V> {
         hash: u64,
         key: &str,
         want: &Want<'_>,
-        share: impl FnOnce(&V) -> R,
+        share: impl FnOnce(&V, &EntryMeta) -> R,
     ) -> Probe<R, V> {
         self.shard(hash).lock().get(hash, key, want, share)
     }
@@ -373,7 +373,7 @@ mod tests {
             };
             match self
                 .tier
-                .get(self.tier.hash(key), key, &want, |value| *value)
+                .get(self.tier.hash(key), key, &want, |value, _| *value)
             {
                 Probe::Hit(value) => Some(value),
                 _ => None,

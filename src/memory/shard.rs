@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use super::policy::{Policy, S3Fifo};
 use super::{Entry, Meter, Probe, Removed, Resident, Usage, Want};
-use crate::entry::EvictionReason;
+use crate::entry::{EntryMeta, EvictionReason};
 use crate::time::Timestamp;
 
 struct Slot<V> {
@@ -78,7 +78,7 @@ impl<V, P: Policy> Shard<V, P> {
         hash: u64,
         key: &str,
         want: &Want<'_>,
-        share: impl FnOnce(&V) -> R,
+        share: impl FnOnce(&V, &EntryMeta) -> R,
     ) -> Probe<R, V> {
         let Some(id) = self.find(hash, key) else {
             return Probe::Miss;
@@ -113,7 +113,7 @@ impl<V, P: Policy> Shard<V, P> {
         }
         self.meter.hits += 1;
         self.meter.saved_us += resident.meta.compute_us;
-        Probe::Hit(share(&resident.value))
+        Probe::Hit(share(&resident.value, &resident.meta))
     }
 
     /// Whether a live and fresh entry is here, without counting a hit.

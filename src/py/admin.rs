@@ -10,7 +10,6 @@ use super::cells::{from_cell, to_cell};
 use super::client::Client;
 use super::error::InvalidSettingError;
 use super::fields;
-use super::flight::Flight;
 use crate::entry::{
     AccessRecord, AccessRow, Answer, Cell, EntryMeta, EvictionRecord, EvictionRow, FullRow, Row,
 };
@@ -348,17 +347,6 @@ impl Client {
                 (names, list).into_bound_py_any(py)
             }
         }
-    }
-
-    /// Who missed on a key boards with this; `None`: compute for yourself.
-    fn _board(&self, key: &Bound<'_, PyAny>, version: i64) -> PyResult<Option<Flight>> {
-        let py = key.py();
-        let key = arguments::key(key)?;
-        let shared = self.begin(py)?;
-        if shared.is_disabled()? {
-            return Ok(None);
-        }
-        Ok(Flight::board(shared.id(), version, key, None))
     }
 
     fn _relieve(&self, py: Python<'_>, free_memory_target: f64) -> PyResult<usize> {

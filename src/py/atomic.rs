@@ -313,7 +313,7 @@ impl Shared {
         if put.is_void() || self.switch.is_off() {
             return Ok(false);
         }
-        let part = self.cache.begin_write(put.ttl, put.tags.as_deref());
+        let part = put.begin(&self.cache);
         let draft = self.encode(key, value, put, &part)?;
         let Some(commit) = self.detached(py, |cache| cache.add(key, &draft))? else {
             return Ok(false);

@@ -55,7 +55,7 @@ impl Shared {
         if put.is_void() {
             return self.remove(py, &keys).map(drop);
         }
-        let part = self.cache.begin_write(put.ttl, put.tags.as_deref());
+        let part = put.begin(&self.cache);
         let mut drafts = Vec::with_capacity(pairs.len());
         for (key, (_, value)) in keys.iter().zip(&pairs) {
             drafts.push((*key, self.encode(key, value, put, &part)?));

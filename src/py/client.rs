@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments::{self, Items};
-use super::error::{CacheClosedError, CachetronomyError, InvalidSettingError};
+use super::error::{CacheClosedError, CachetronomyError};
 use super::fields;
 use super::fork::OPENING;
 use super::manual::{PyManualClock, PyManualGauge};
+use super::options::{Options, Raw, Together};
 use super::put::Put;
 use super::registry::register;
 use super::shared::Shared;
@@ -140,7 +141,7 @@ impl Client {
         let hash = shared.cache.hash(key);
         let found = match shared.peek(py, hash, key, version, promote) {
             Some(value) => Some(value),
-            None => shared.load(py, key, version, promote, None)?,
+            None => shared.load(py, key, version, promote)?,
         };
         match (found, model) {
             (Some(value), None) => Ok(value.into_bound(py)),
@@ -278,7 +279,9 @@ impl Client {
     /// Cache a function's results: `@cache`, or `@cache(ttl=60, tags=["x"])`.
     #[pyo3(signature = (
         function = None, *, ttl = None, time_to_live = None, tags = None, version = None,
-        prefer = None, key_builder = None
+        prefer = None, key_builder = None, ignore = None, jitter = None, condition = None,
+        cache_exceptions = None, negative_ttl = None, stale_while_revalidate = None,
+        stale_if_error = None, early = None, lock = Together::Process
     ))]
     #[expect(clippy::too_many_arguments, reason = "the public signature")]
     fn __call__<'py>(
@@ -289,19 +292,36 @@ impl Client {
         tags: Option<&Bound<'py, PyAny>>,
         version: Option<&Bound<'py, PyAny>>,
         prefer: Option<&str>,
-        key_builder: Option<Bound<'py, PyAny>>,
+        key_builder: Option<&Bound<'py, PyAny>>,
+        ignore: Option<&Bound<'py, PyAny>>,
+        jitter: Option<&Bound<'py, PyAny>>,
+        condition: Option<&Bound<'py, PyAny>>,
+        cache_exceptions: Option<&Bound<'py, PyAny>>,
+        negative_ttl: Option<&Bound<'py, PyAny>>,
+        stale_while_revalidate: Option<&Bound<'py, PyAny>>,
+        stale_if_error: Option<&Bound<'py, PyAny>>,
+        early: Option<&Bound<'py, PyAny>>,
+        lock: Together,
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().shared()?.cache.check_open()?;
-        let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
-        if let Some(builder) = &key_builder
-            && !builder.is_callable()
-        {
-            return Err(InvalidSettingError::new_err(format!(
-                "key_builder: {} cannot be called; give a function of (function, args, kwargs)",
-                builder.repr()?
-            )));
-        }
-        decorate(slf, function, put, key_builder)
+        let options = Options::parse(&Raw {
+            ttl,
+            time_to_live,
+            tags,
+            version,
+            prefer,
+            key_builder,
+            ignore,
+            jitter,
+            condition,
+            cache_exceptions,
+            negative_ttl,
+            stale_while_revalidate,
+            stale_if_error,
+            early,
+            lock,
+        })?;
+        decorate(slf, function, options)
     }
 
     /// The file, or `":memory:"`.

@@ -1,87 +1,146 @@
 //! The decorator: a callable in the place of the function, that asks the cache first.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::attention;
+use super::bound::BoundFunction;
 use super::client::Client;
-use super::error::{CacheClosedError, CachetronomyError, InvalidKeyError};
+use super::error::InvalidKeyError;
+use super::fast_call::FastCall;
 use super::flight::Flight;
-use super::key;
-use super::memo::{Key, Memo};
-use super::promise::Promise;
-use super::put::Put;
-use super::sentinel::miss;
+use super::lease::{self, Claim};
+use super::memo::{Arguments, Memo};
+use super::naming::{Name, object_of};
+use super::options::{Options, Together};
+use super::results::Outset;
 use super::shared::Shared;
 use super::signature::Signature;
-use super::value;
-use super::wrap::misfit;
+use super::ticket::Ticket;
+use super::{attention, halt, key};
 use crate::cache::Lookup;
+use crate::settings::Location;
 
-/// What `@cache` makes of a plain function, and what serves the wrapper of a coroutine function.
-#[pyclass(module = "cachetronomy._core", frozen, dict, weakref)]
+/// What `@cache` makes of a function. A coroutine function has a wrapper in Python, for which this
+/// keeps keys and results.
+#[pyclass(module = "cachetronomy._core", frozen, dict, weakref, immutable_type)]
 pub(crate) struct CachedFunction {
+    pub(super) fast_call: FastCall,
     client: Py<Client>,
     /// The client's, here for the sake of the hot path.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// The version of results that are hits: the one given or, without one, that of the class that
     /// the function promises, or that of the latest result.
-    version: AtomicI64,
-    function: Py<PyAny>,
-    key_builder: Option<Py<PyAny>>,
-    name: String,
+    pub(super) version: AtomicI64,
+    pub(super) function: Py<PyAny>,
+    is_coroutine: bool,
+    /// The wrapper, an `async def`.
+    coroutine: OnceLock<Py<PyAny>>,
+    pub(super) options: Options,
+    pub(super) name: Name,
     signature: Signature,
-    memo: Memo,
-    put: Put,
-    promise: Promise,
+    pub(super) memo: Memo,
+    /// Hits that the memo did not see.
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    /// Whether it was told that an exception could not be kept.
+    pub(super) has_warned: AtomicBool,
+    /// From plain maps to what the return annotation promises. Made when it is needed first: the
+    /// annotation may name classes that come later in the module.
+    pub(super) rebuild: OnceLock<Option<Py<PyAny>>>,
 }
 
 impl CachedFunction {
-    /// `name`: what its keys begin with.
     pub(super) fn new(
         client: &Bound<'_, Client>,
         function: &Bound<'_, PyAny>,
-        name: String,
-        put: Put,
-        key_builder: Option<Py<PyAny>>,
+        is_coroutine: bool,
+        options: Options,
     ) -> PyResult<Self> {
+        let name = Name::of(function, Some(client.as_any()), &options.ignore)?;
+        // The object of a bound method is no parameter of it.
+        let object = object_of(function)?;
+        let mut ignore = options.ignore.clone();
+        ignore.retain(|name| Some(name) != object.as_ref());
+        let signature = Signature::of(function, &ignore)?;
         Ok(Self {
+            fast_call: FastCall::new(),
             client: client.clone().unbind(),
             shared: Arc::clone(client.get().shared()?),
-            version: AtomicI64::new(put.version.unwrap_or(1)),
+            version: AtomicI64::new(options.put.version.unwrap_or(1)),
             function: function.clone().unbind(),
-            key_builder,
+            is_coroutine,
+            coroutine: OnceLock::new(),
+            memo: Memo::new(signature.ignored_places()),
             name,
-            signature: Signature::of(function)?,
-            memo: Memo::default(),
-            put,
-            promise: Promise::default(),
+            signature,
+            options,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            has_warned: AtomicBool::new(false),
+            rebuild: OnceLock::new(),
         })
     }
 
-    fn shared(&self) -> &Shared {
-        &self.shared
+    pub(super) fn share(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
-    /// The value in memory, for positional arguments that are remembered: the hot path.
+    pub(super) fn client(&self, py: Python<'_>) -> Py<Client> {
+        self.client.clone_ref(py)
+    }
+
+    /// Its name, for people.
+    pub(super) fn name(&self) -> &str {
+        self.name.base()
+    }
+
+    pub(super) fn is_coroutine(&self) -> bool {
+        self.is_coroutine
+    }
+
+    pub(super) fn coroutine(&self) -> Option<&Py<PyAny>> {
+        self.coroutine.get()
+    }
+
+    pub(super) fn set_coroutine(&self, coroutine: Bound<'_, PyAny>) {
+        self.coroutine.get_or_init(|| coroutine.unbind());
+    }
+
+    /// Calls that were answered from the cache, and calls that were not.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let hits = self.memo.hits() + self.hits.load(Ordering::Relaxed);
+        (hits, self.misses.load(Ordering::Relaxed))
+    }
+
+    /// The value in memory, for positional arguments that are remembered, and whether it is to be
+    /// computed anew: the hot path.
     #[inline]
-    fn recall(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
-        let (py, version) = (args.py(), Some(self.version.load(Ordering::Relaxed)));
-        if attention::is_needed() {
-            // The slow way looks closer.
+    pub(super) fn recall<'py>(
+        &self,
+        py: Python<'py>,
+        args: Arguments<'_, 'py>,
+    ) -> Option<(Py<PyAny>, bool)> {
+        let version = Some(self.version.load(Ordering::Relaxed));
+        if attention::is_needed() || !self.name.is_settled(py) {
+            // The slow way looks closer, and makes the key anew.
             return None;
         }
-        let cache = &self.shared().cache;
+        let cache = &self.shared.cache;
         // What left memory comes out with the answer, and is dropped after both locks are free.
-        let lookup = self.memo.find(args, |key| {
-            cache.lookup(key.hash, &key.text, version, true, |value| {
-                value.clone_ref(py)
-            })
+        let lookup = self.memo.find(args, |key, hits| {
+            let found = cache.lookup(key.hash, &key.text, version, true, |value, meta| {
+                (
+                    value.clone_ref(py),
+                    self.options.is_due(meta, || cache.now()),
+                )
+            });
+            *hits += u64::from(matches!(found, Lookup::Hit(_)));
+            found
         });
         match lookup {
             Some(Lookup::Hit(value)) => Some(value),
@@ -89,61 +148,109 @@ impl CachedFunction {
         }
     }
 
+    /// As [`CachedFunction::recall`], for a plain call of which nothing else is to be done.
+    #[inline]
+    pub(super) fn recall_at_once<'py>(
+        &self,
+        py: Python<'py>,
+        args: &[Bound<'py, PyAny>],
+    ) -> Option<Py<PyAny>> {
+        if self.is_coroutine || self.options.early {
+            return None;
+        }
+        let arguments = Arguments {
+            object: None,
+            rest: args,
+        };
+        self.recall(py, arguments).map(|(value, _)| value)
+    }
+
+    /// A plain call.
+    pub(super) fn call<'py>(
+        slf: &Bound<'py, Self>,
+        arguments: Arguments<'_, 'py>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if kwargs.is_none()
+            && !this.is_coroutine
+            && let Some((value, is_due)) = this.recall(py, arguments)
+        {
+            if is_due {
+                let args = arguments.whole(py)?;
+                if let Some(key) = this.build_key(&args, None)? {
+                    Self::refresh_in_background(slf, &key, &args, None)?;
+                }
+            }
+            return Ok(value.into_bound(py));
+        }
+        Self::call_slowly(slf, &arguments.whole(py)?, kwargs)
+    }
+
     /// The key of a call; `None` if the arguments do not fit the function.
-    fn build_key<'py>(
+    pub(super) fn build_key<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<String>> {
         let py = args.py();
-        let Some(builder) = &self.key_builder else {
-            return key::build(&self.name, &self.signature, args, kwargs);
+        let Some(builder) = &self.options.key_builder else {
+            return key::build(&self.name.text(py)?, &self.signature, args, kwargs);
         };
         let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
-        let built = builder.bind(py).call1((&self.function, args, kwargs))?;
+        let built = halt::call(|| builder.bind(py).call1((&self.function, args, kwargs)))?;
         match built.extract::<String>() {
             Ok(key) => Ok(Some(key)),
             Err(_) => Err(InvalidKeyError::new_err(format!(
                 "the key_builder of {} returned {}; it must return a str",
-                self.name,
+                self.name(),
                 built.repr()?
             ))),
         }
     }
 
-    /// Everything but a hit of remembered arguments.
-    #[cold]
-    fn call_slowly<'py>(
+    pub(super) fn call_function<'py>(
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        let function = self.function.bind(py);
-        if self.shared().has_exited() || self.shared().is_disabled()? {
-            return function.call(args, kwargs);
+        halt::call(|| self.function.bind(args.py()).call(args, kwargs))
+    }
+
+    /// Everything but a hit of remembered arguments.
+    #[cold]
+    pub(super) fn call_slowly<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(coroutine) = this.coroutine.get() {
+            return coroutine.bind(py).call(args, kwargs);
         }
-        let Some(key) = self.build_key(args, kwargs)? else {
+        if this.shared.has_exited() || this.shared.is_disabled()? {
+            return this.call_function(args, kwargs);
+        }
+        let Some(key) = this.build_key(args, kwargs)? else {
             // The function itself says best what does not fit.
-            return function.call(args, kwargs);
+            return this.call_function(args, kwargs);
         };
-        if let Some(value) = self.look(args, kwargs, &key) {
+        if let Some((value, is_due)) = this.glance(args, kwargs, &key)? {
+            if is_due {
+                Self::refresh_in_background(slf, &key, args, kwargs)?;
+            }
             return Ok(value);
         }
         loop {
-            let flight = self.board(&key, None);
+            let flight = this.board(&key, None, &[]);
             if let Some(flight) = flight.as_ref().filter(|flight| !flight.is_leader()) {
-                self.shared().cache.count_miss();
+                this.count_follower();
                 match flight.follow(py)? {
                     Some(value) => return Ok(value),
                     None => continue,
                 }
             }
-            let result = match self.read(&key, py) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => self.compute(args, kwargs, &key),
-                Err(error) => Err(error),
-            };
+            let result = this.lead(py, &key, args, kwargs, flight.as_ref());
             if let Some(flight) = &flight {
                 flight.land(py, &result);
             }
@@ -151,92 +258,83 @@ impl CachedFunction {
         }
     }
 
-    /// `None`: this call computes for itself.
-    fn board(&self, key: &str, task: Option<u64>) -> Option<Flight> {
+    /// What a call that missed has to do; `None`: it computes for itself.
+    pub(super) fn board(&self, key: &str, task: Option<u64>, ancestors: &[u64]) -> Option<Flight> {
+        if self.options.together == Together::Nobody {
+            return None;
+        }
         let version = self.version.load(Ordering::Relaxed);
-        Flight::board(self.shared().id(), version, key, task)
+        Flight::board(self.shared.id(), version, key, task, ancestors)
     }
 
-    fn compute<'py>(
+    /// One that missed, and waits for somebody else's result.
+    pub(super) fn count_follower(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.shared.cache.count_miss();
+    }
+
+    /// Whether to compute takes a lease, which others could have.
+    pub(super) fn needs_lease(&self) -> bool {
+        self.options.together == Together::Machine
+            && *self.shared.cache.location() != Location::Memory
+    }
+
+    /// The result of the one that computes for all who wait; or alone, because to wait would be to
+    /// wait for itself: for its own lease, too.
+    fn lead<'py>(
         &self,
+        py: Python<'py>,
+        key: &str,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-        key: &str,
+        flight: Option<&Flight>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let start = Instant::now();
-        let value = self.function.bind(args.py()).call(args, kwargs)?;
-        let compute_us = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.store(key, &value, compute_us)?;
-        Ok(value)
+        let ticket = match self.set_out(key, args, kwargs)? {
+            Outset::Known(value) => return Ok(value),
+            Outset::Missed(ticket) => ticket,
+        };
+        if let Some(flight) = flight {
+            flight.outdated_by(&ticket.watch);
+        }
+        if self.needs_lease() && flight.is_some() {
+            match lease::claim(py, &self.shared, key, || self.look_again(py, key))? {
+                Claim::Value(value) => return Ok(value),
+                Claim::Lease(lease) => ticket.hold(lease),
+                Claim::Alone | Claim::Wait => {}
+            }
+        }
+        let result = self.compute(&ticket, args, kwargs);
+        ticket.end_lease(py);
+        result
     }
 
-    /// The value in memory; remembers the key of the arguments.
-    fn look<'py>(
+    /// Calls the function, and stores what it returns.
+    pub(super) fn compute<'py>(
         &self,
+        ticket: &Ticket,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-        key: &str,
-    ) -> Option<Bound<'py, PyAny>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
-        let hash = self.shared().cache.hash(key);
-        if kwargs.is_none() && self.key_builder.is_none() {
-            self.memo.insert(
-                args,
-                Key {
-                    text: key.into(),
-                    hash,
-                },
-            );
+        let start = Instant::now();
+        let result = self.call_function(args, kwargs);
+        let compute_us = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
+        match &result {
+            Ok(value) => {
+                if let Some(put) = self.judge(ticket, value, compute_us)? {
+                    self.store(ticket, value, &put)?;
+                }
+            }
+            Err(error) => {
+                if let Some(value) = self.rescue(py, ticket, error)? {
+                    return Ok(value);
+                }
+                if let Some((data, put)) = self.judge_failure(py, ticket, error, compute_us)? {
+                    self.store_failure(py, ticket, &data, &put);
+                }
+            }
         }
-        let version = Some(self.version.load(Ordering::Relaxed));
-        let found = self.shared().peek(py, hash, key, version, true);
-        found.map(|value| value.into_bound(py))
-    }
-
-    /// The value in memory or in the store.
-    fn read<'py>(&self, key: &str, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let function = self.function.bind(py);
-        let rebuild = self.promise.rebuild(function)?;
-        if self.put.version.is_none()
-            && let Some(version) = self.promise.version(function)?
-        {
-            self.version.store(version, Ordering::Relaxed);
-        }
-        let version = Some(self.version.load(Ordering::Relaxed));
-        let hash = self.shared().cache.hash(key);
-        let mut found = self.shared().peek(py, hash, key, version, true);
-        if found.is_none() {
-            found = self.shared().load(py, key, version, true, rebuild)?;
-        }
-        Ok(found.map(|value| value.into_bound(py)))
-    }
-
-    /// Stores a result. One that cannot be stored is not lost: the error carries it.
-    fn store(&self, key: &str, value: &Bound<'_, PyAny>, compute_us: i64) -> PyResult<()> {
-        let py = value.py();
-        let mut put = Put {
-            compute_us,
-            ..self.put.clone()
-        };
-        if put.version.is_none() {
-            put.version = value::class_version(value)?;
-            let version = put.version.unwrap_or(1);
-            self.version.store(version, Ordering::Relaxed);
-        }
-        let stored = self
-            .promise
-            .check(self.function.bind(py), value)
-            .and_then(|()| self.shared().put(key, value, &put));
-        let Err(error) = stored else {
-            return Ok(());
-        };
-        if error.is_instance_of::<CacheClosedError>(py) && self.shared().has_exited() {
-            return Ok(());
-        }
-        if error.is_instance_of::<CachetronomyError>(py) {
-            error.value(py).setattr("value", value)?;
-        }
-        Err(error)
+        result
     }
 }
 
@@ -244,136 +342,49 @@ impl CachedFunction {
 impl CachedFunction {
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if kwargs.is_none()
-            && let Some(value) = self.recall(args)
-        {
-            return Ok(value.into_bound(args.py()));
-        }
-        self.call_slowly(args, kwargs)
+        let arguments = Arguments {
+            object: None,
+            rest: args.as_slice(),
+        };
+        Self::call(slf, arguments, kwargs)
     }
 
+    /// What it returns for an object calls this with the object in front, and nothing else:
+    /// `super::fast_call` promises that.
     fn __get__<'py>(
         slf: Bound<'py, Self>,
         instance: Option<Bound<'py, PyAny>>,
         _owner: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
         match instance {
             None => Ok(slf.into_any()),
-            Some(instance) => slf
-                .py()
-                .import("types")?
-                .call_method1("MethodType", (slf, instance)),
+            Some(instance) => {
+                let bound = BoundFunction::new(slf.unbind(), instance.unbind());
+                Ok(Bound::new(py, bound)?.into_any())
+            }
         }
-    }
-
-    /// The key of a call with these arguments.
-    #[pyo3(signature = (*args, **kwargs))]
-    fn key_for<'py>(
-        &self,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<String> {
-        self.build_key(args, kwargs)?
-            .ok_or_else(|| misfit(&self.name))
-    }
-
-    /// The client that keeps the results.
-    #[getter]
-    fn cache(&self, py: Python<'_>) -> Py<Client> {
-        self.client.clone_ref(py)
-    }
-
-    /// For coroutine functions: `(value or MISS, key or None, flight or None)`. `task`: a number of
-    /// the task that can wait for another one; `None`: it cannot.
-    #[pyo3(signature = (args, kwargs, task))]
-    fn _lookup<'py>(
-        &self,
-        args: &Bound<'py, PyTuple>,
-        kwargs: &Bound<'py, PyDict>,
-        task: Option<u64>,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<String>, Option<Flight>)> {
-        let py = args.py();
-        let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        let missing = miss(py)?.into_bound(py).into_any();
-        if self.shared().has_exited() || self.shared().is_disabled()? {
-            return Ok((missing, None, None));
-        }
-        let Some(key) = self.build_key(args, kwargs)? else {
-            return Ok((missing, None, None));
-        };
-        if let Some(value) = self.look(args, kwargs, &key) {
-            return Ok((value, Some(key), None));
-        }
-        let flight = task.and_then(|task| self.board(&key, Some(task)));
-        if flight.as_ref().is_some_and(|flight| !flight.is_leader()) {
-            self.shared().cache.count_miss();
-            return Ok((missing, Some(key), flight));
-        }
-        let result = self.read(&key, py);
-        if let Some(flight) = &flight
-            && let Some(ended) = result
-                .as_ref()
-                .map(Option::clone)
-                .map_err(|error| error.clone_ref(py))
-                .transpose()
-        {
-            flight.land(py, &ended);
-        }
-        Ok(match result? {
-            Some(value) => (value, Some(key), None),
-            None => (missing, Some(key), flight),
-        })
-    }
-
-    /// For coroutine functions: the value in memory, or MISS.
-    fn _peek<'py>(
-        &self,
-        args: &Bound<'py, PyTuple>,
-        kwargs: &Bound<'py, PyDict>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        let value = if kwargs.is_empty() {
-            self.recall(args)
-        } else {
-            None
-        };
-        Ok(match value {
-            Some(value) => value.into_bound(py),
-            None => miss(py)?.into_bound(py).into_any(),
-        })
-    }
-
-    /// For coroutine functions: stores a result that took so many microseconds.
-    fn _store(&self, key: &str, value: &Bound<'_, PyAny>, compute_us: i64) -> PyResult<()> {
-        self.store(key, value, compute_us)
-    }
-
-    /// Pickled by name, as a function is.
-    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(slf.getattr("__qualname__")?.unbind())
-    }
-
-    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
-        slf
     }
 
     fn __repr__(&self) -> String {
-        format!("<cached function {}>", self.name)
+        format!("<cached function {}>", self.name())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.client)?;
         visit.call(&self.function)?;
+        visit.call(self.coroutine.get())?;
+        self.options.traverse(&visit)?;
+        self.name.traverse(&visit)?;
         self.signature.traverse(&visit)?;
-        visit.call(&self.key_builder)?;
-        self.promise.traverse(&visit)
+        visit.call(self.rebuild.get().and_then(Option::as_ref))
+    }
+
+    fn __clear__(&self) {
+        self.name.clear();
     }
 }

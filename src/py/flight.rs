@@ -10,8 +10,13 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
+use super::client::Client;
+use super::lease::{self, Claim, Lease};
+use super::options::Together;
 use super::sentinel::miss;
 use crate::cache::{self, Agent, Boarding, Flights, Lead, Outcome};
+use crate::settings::Location;
+use crate::store::fence::Watch;
 
 /// What a computation ends with.
 type Landing = Result<Py<PyAny>, PyErr>;
@@ -56,13 +61,19 @@ enum Role {
 }
 
 impl Flight {
-    /// `task`: of whoever waits without blocking its thread. `None`: compute for yourself.
-    pub(super) fn board(store: &str, version: i64, key: &str, task: Option<u64>) -> Option<Self> {
+    /// `task`: of whoever waits without blocking its thread; `ancestors`: those that started it. `None`: compute for yourself.
+    pub(super) fn board(
+        store: &str,
+        version: i64,
+        key: &str,
+        task: Option<u64>,
+        ancestors: &[u64],
+    ) -> Option<Self> {
         let me = Agent {
             thread: this_thread(),
             task,
         };
-        let role = match FLIGHTS.board(&format!("{store}\0{version}\0{key}"), me) {
+        let role = match FLIGHTS.board(&format!("{store}\0{version}\0{key}"), me, ancestors) {
             Boarding::Lead(lead) => Role::Leader(Mutex::new(Some(lead))),
             Boarding::Follow(flight) => Role::Follower(flight),
             Boarding::Alone => return None,
@@ -73,6 +84,15 @@ impl Flight {
     /// Whether this one computes.
     pub(super) fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    /// Of a leader: when this key is changed, who comes later does not wait for it.
+    pub(super) fn outdated_by(&self, watch: &Watch) {
+        if let Role::Leader(lead) = &self.role
+            && let Some(lead) = &*lead.lock()
+        {
+            lead.outdated_by(watch.flag());
+        }
     }
 
     /// A leader's word to all who wait. Nobody waits for an exception that is about the process
@@ -185,5 +205,48 @@ impl Flight {
     /// Follower: it waits no longer.
     fn leave(&self) {
         FLIGHTS.leave(self.me);
+    }
+}
+
+/// Compute-once for `get_or_compute`.
+#[pymethods]
+impl Client {
+    /// Who missed on a key boards with this; `None`: compute for yourself.
+    fn _board(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        version: i64,
+        lock: Together,
+    ) -> PyResult<Option<Flight>> {
+        let shared = self.begin(py)?;
+        if shared.is_disabled()? || lock == Together::Nobody {
+            return Ok(None);
+        }
+        Ok(Flight::board(shared.id(), version, key, None, &[]))
+    }
+
+    /// Waits until no other process computes the value of a key: `(value, None)` if `look()` finds
+    /// it, else `(MISS, lease)`; `(MISS, None)` where no other process could.
+    fn _claim<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        look: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Lease>)> {
+        let missing = miss(py)?.into_bound(py).into_any();
+        let shared = self.begin(py)?;
+        if *shared.cache.location() == Location::Memory || shared.is_disabled()? {
+            return Ok((missing, None));
+        }
+        let look = || {
+            look.call0()
+                .map(|value| Some(value).filter(|it| !it.is(&missing)))
+        };
+        Ok(match lease::claim(py, shared, key, look)? {
+            Claim::Value(value) => (value, None),
+            Claim::Lease(lease) => (missing, Some(lease)),
+            Claim::Alone | Claim::Wait => (missing, None),
+        })
     }
 }

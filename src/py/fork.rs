@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::flight;
 use super::registry::open_clients;
+use super::{flight, refresh};
 
 /// Between two looks at a door. Only a fork makes anybody wait here.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -145,10 +145,15 @@ pub(crate) fn after_fork() {
     if !FORKING.replace(false) {
         return;
     }
-    if std::process::id() != PARENT.load(Ordering::SeqCst) {
+    let is_child = std::process::id() != PARENT.load(Ordering::SeqCst);
+    if is_child {
         flight::forget();
+        refresh::forget();
     }
     for client in open_clients() {
+        if is_child {
+            client.cache.forget_leases();
+        }
         client.cache.resume();
         client
             .started

@@ -4,7 +4,6 @@
 //! threads of one process from each other as it does processes. Waiting goes on outside of the
 //! core, where it holds neither the interpreter nor the door that a fork closes.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
@@ -17,15 +16,12 @@ use pyo3::types::PyTuple;
 use super::client::Client;
 use super::error::{CachetronomyError, StoreBusyError};
 use super::log;
+use super::patience::Patience;
 use super::shared::Shared;
+use crate::cache::new_owner;
 use crate::error::Error;
 use crate::settings::Location;
 use crate::time::Ttl;
-
-/// Pauses between two looks at a lease that somebody holds. They matter when that is another
-/// process: a thread of this one wakes who waits.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Leases that user code takes, apart from others in the table.
 const PREFIX: &str = "lock:";
@@ -95,11 +91,6 @@ fn wake(lease: &Lease) {
     }
 }
 
-/// A random number: each state has keys of its own.
-fn random() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
 /// An entry into a `with` block.
 struct Held {
     thread: ThreadId,
@@ -163,25 +154,21 @@ impl Lock {
         let start = Instant::now();
         // Before the look that it waits for the end of: what is released in between wakes it.
         let mut place = Place::take(&self.lease);
-        let mut pause = SHORTEST_PAUSE;
+        let mut patience = Patience::default();
         loop {
             if self.try_take(py, shared, owner)? {
                 place.has_lease = true;
                 return Ok(());
             }
-            let left = match self.timeout {
-                None => LONGEST_PAUSE,
-                Some(timeout) => timeout.saturating_sub(start.elapsed()),
-            };
-            if left.is_zero() {
+            let left = self
+                .timeout
+                .map(|timeout| timeout.saturating_sub(start.elapsed()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.busy(shared));
             }
-            // From half of the pause to all of it, so that processes do not keep step.
-            let half = pause / 2;
-            let jitter = Duration::from_nanos(random() % u64::from(half.subsec_nanos()));
-            py.detach(|| std::thread::park_timeout((half + jitter).min(left)));
+            let pause = patience.pause().min(left.unwrap_or(Duration::MAX));
+            py.detach(|| std::thread::park_timeout(pause));
             py.check_signals()?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -202,7 +189,7 @@ impl Lock {
         let (py, this) = (slf.py(), slf.get());
         let shared = this.client.get().begin(py)?;
         let process = std::process::id();
-        let owner = format!("{process}-{:016x}{:016x}", random(), random());
+        let owner = new_owner();
         if !this.try_take(py, shared, &owner)? {
             if this.timeout.is_some_and(|timeout| timeout.is_zero()) {
                 return Err(this.busy(shared));

@@ -4,29 +4,42 @@ mod admin;
 mod arguments;
 mod atomic;
 mod attention;
+mod attributes;
+mod bound;
 mod bulk;
 mod cells;
 mod client;
+mod coroutine;
 mod decorator;
 mod disabled;
 mod error;
+mod failure;
+mod fast_call;
 mod fields;
 mod flight;
 mod fork;
+mod halt;
 mod hot_keys;
 mod inspect;
 mod key;
+mod lease;
 mod lock;
 mod log;
 mod manual;
 mod memo;
-mod promise;
+mod naming;
+mod options;
+mod patience;
 mod put;
+mod refresh;
 mod registry;
+mod results;
 mod sentinel;
 mod shared;
 mod signature;
+mod ticket;
 mod value;
+mod watch;
 mod wrap;
 
 use pyo3::prelude::*;
@@ -34,6 +47,8 @@ use pyo3::prelude::*;
 /// Native core of cachetronomy.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::bound::BoundFunction;
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
@@ -51,17 +66,25 @@ mod _core {
         deregister_key, hot_keys, memory_key_count, promote_key, register_callback,
     };
     #[pymodule_export]
+    use super::key::key_text;
+    #[pymodule_export]
+    use super::lease::Lease;
+    #[pymodule_export]
     use super::lock::Lock;
     #[pymodule_export]
     use super::manual::{PyManualClock, PyManualGauge};
+    #[pymodule_export]
+    use super::naming::default_key;
     #[pymodule_export]
     use super::registry::close_all;
     #[pymodule_export]
     use super::sentinel::Missing;
     #[pymodule_export]
+    use super::ticket::Ticket;
+    #[pymodule_export]
     use super::value::{first_difference, register_serializer};
     #[pymodule_export]
-    use super::wrap::default_key;
+    use super::watch::KeyWatch;
     #[pymodule_export]
     use super::{deserialize, serialize};
 
@@ -69,8 +92,13 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // The first time, PyO3 looks whether there is an interpreter, and panics if there is none:
+        // not in a daemon thread whose error is made while the program ends.
+        module.py().detach(|| Python::attach(|_| ()));
         super::error::resolve(module.py());
+        super::bound::show_docstrings(module.py())?;
         module.add("_PROFILE_DEFAULTS", super::fields::defaults(module.py())?)?;
+        module.add("_LEASE_LIFE", crate::cache::LEASE_LIFE.as_secs_f64())?;
         module.add("MISS", super::sentinel::miss(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

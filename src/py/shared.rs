@@ -8,14 +8,13 @@ use pyo3::prelude::*;
 
 use super::attention;
 use super::disabled::Switch;
-use super::error::{CorruptEntryError, SerializationError};
+use super::error::CorruptEntryError;
 use super::fork::{self, Door};
 use super::hot_keys;
 use super::log;
-use super::put::Put;
 use super::value::{self, Prefer};
-use crate::cache::{Arrival, Cache, Draft, Lookup, Part, Surroundings};
-use crate::entry::{Damage, Row};
+use crate::cache::{Arrival, Ask, Cache, Lookup, Surroundings};
+use crate::entry::{Damage, EntryMeta, Row};
 use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
 use crate::pressure::Gauge;
@@ -36,7 +35,7 @@ pub(super) struct Shared {
     /// What tells its store from others: the clients of one file have one.
     id: String,
     /// The format to try first for values whose writer names none.
-    serializer: Option<Prefer>,
+    pub(super) serializer: Option<Prefer>,
     /// Closed by the interpreter's exit, not by the program.
     exited: AtomicBool,
 }
@@ -150,14 +149,26 @@ impl Shared {
         version: Option<i64>,
         promote: bool,
     ) -> Option<Live> {
+        let share = |value: &Live, _: &EntryMeta| value.clone_ref(py);
+        self.peek_as(py, hash, key, version, promote, share)
+    }
+
+    /// As [`Shared::peek`], with a look at what is known of it.
+    #[inline]
+    pub(super) fn peek_as<R>(
+        &self,
+        py: Python<'_>,
+        hash: u64,
+        key: &str,
+        version: Option<i64>,
+        promote: bool,
+        share: impl FnOnce(&Live, &EntryMeta) -> R,
+    ) -> Option<R> {
         let closer = attention::is_needed();
         if closer && self.switch.is_off() {
             return None;
         }
-        match self
-            .cache
-            .lookup(hash, key, version, promote, |value| value.clone_ref(py))
-        {
+        match self.cache.lookup(hash, key, version, promote, share) {
             Lookup::Hit(value) => {
                 if closer && promote && hot_keys::is_watched() {
                     hot_keys::tell(py, key);
@@ -171,8 +182,7 @@ impl Shared {
         }
     }
 
-    /// The value in the store, which then is in memory too. `rebuild`: makes of plain data what it
-    /// was, before it enters memory; what it refuses is a miss.
+    /// The value in the store, which then is in memory too.
     #[cold]
     pub(super) fn load(
         &self,
@@ -180,31 +190,44 @@ impl Shared {
         key: &str,
         version: Option<i64>,
         promote: bool,
-        rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
+        let ask = Ask {
+            version,
+            ..Ask::ANY
+        };
+        match self.fetch(py, key, &ask)? {
+            Some(arrival) => self.receive(py, key, arrival, promote, None),
+            None => Ok(None),
+        }
+    }
+
+    /// The row in the store, if it is what is asked for.
+    pub(super) fn fetch(&self, py: Python<'_>, key: &str, ask: &Ask) -> PyResult<Option<Arrival>> {
         self.begin(py)?;
         if self.switch.is_off() {
             return Ok(None);
         }
         // Microseconds, without a lock to wait for: letting go of the interpreter and getting it
         // back can cost far more. Only when somebody holds the file do we step aside.
-        let found = match self.cache.fetch(key, version, false) {
+        let found = match self.cache.fetch_as(key, ask, false) {
             Err(Error::StoreBusy { .. }) => {
-                self.detached(py, |cache| cache.fetch(key, version, true))
+                self.detached(py, |cache| cache.fetch_as(key, ask, true))
             }
             found => found,
         };
         if let Some(arrival) = found? {
-            return self.receive(py, key, arrival, promote, rebuild);
+            return Ok(Some(arrival));
         }
         self.tell(py);
         // A stale copy is of no more use - unless the row is only of another version.
-        if version.is_none() {
+        if ask.version.is_none() {
             drop(self.cache.forget([key]));
         }
         Ok(None)
     }
 
+    /// The value of a row, which then is in memory too. `rebuild`: makes of plain data what it was,
+    /// before it enters memory; what it refuses is a miss.
     pub(super) fn receive(
         &self,
         py: Python<'_>,
@@ -213,21 +236,10 @@ impl Shared {
         promote: bool,
         rebuild: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Live>> {
-        let Some(mut value) = self.decode(py, key, &arrival.row)? else {
+        let Some(value) = self.make(py, key, &arrival.row, rebuild)? else {
             self.cache.count_miss();
             return Ok(None);
         };
-        if let Some(rebuild) = rebuild {
-            match rebuild.call1((&value,)) {
-                Ok(instance) => value = instance,
-                // It does not fit the class any more, which has changed since.
-                Err(error) if error.is_instance_of::<PyException>(py) => {
-                    self.cache.count_miss();
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
         let value = value.unbind();
         drop(self.cache.admit(key, value.clone_ref(py), arrival, promote));
         if promote && hot_keys::is_watched() {
@@ -236,13 +248,39 @@ impl Shared {
         Ok(Some(value))
     }
 
-    /// The value of a row; `None` and a word in the program's log if it cannot be decoded.
+    /// The value of a row as its reader wants it; `None` if nothing can be made of it.
+    pub(super) fn make<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        row: &Row,
+        rebuild: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(value) = self.decode(py, key, row)? else {
+            return Ok(None);
+        };
+        let Some(rebuild) = rebuild else {
+            return Ok(Some(value));
+        };
+        match rebuild.call1((value,)) {
+            Ok(instance) => Ok(Some(instance)),
+            // It does not fit the class any more, which has changed since.
+            Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The value of a row; `None` if it is an exception's, and, with a word in the program's log, if
+    /// it cannot be decoded.
     pub(super) fn decode<'py>(
         &self,
         py: Python<'py>,
         key: &str,
         row: &Row,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !row.is_value() {
+            return Ok(None);
+        }
         match value::decode(py, &row.data, &row.format) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.is_instance_of::<CorruptEntryError>(py) => {
@@ -256,43 +294,6 @@ impl Shared {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Stores one value, then keeps it in memory.
-    pub(super) fn put(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<()> {
-        let py = value.py();
-        self.begin(py)?;
-        if self.switch.is_off() {
-            return Ok(());
-        }
-        if put.is_void() {
-            self.remove(py, &[key])?;
-            return Ok(());
-        }
-        let part = self.cache.begin_write(put.ttl, put.tags.as_deref());
-        let draft = self.encode(key, value, put, &part)?;
-        let commit = self.detached(py, |cache| cache.store(&[(key, &draft)]))?;
-        drop(self.cache.keep(key, value.clone().unbind(), &draft, commit));
-        Ok(())
-    }
-
-    pub(super) fn encode(
-        &self,
-        key: &str,
-        value: &Bound<'_, PyAny>,
-        put: &Put,
-        part: &Part,
-    ) -> PyResult<Draft> {
-        let version = match put.version {
-            Some(version) => version,
-            None => value::class_version(value)?.unwrap_or(1),
-        };
-        let prefer = put.prefer.as_ref().or(self.serializer.as_ref());
-        let (data, format) =
-            value::encode(value, prefer).map_err(|error| name_key(key, error, value.py()))?;
-        Ok(self
-            .cache
-            .draft(data, format.as_str(), part, version, put.compute_us))
     }
 
     pub(super) fn remove(&self, py: Python<'_>, keys: &[&str]) -> PyResult<Vec<bool>> {
@@ -334,15 +335,4 @@ impl Shared {
     pub(super) fn has_exited(&self) -> bool {
         self.exited.load(Ordering::Acquire)
     }
-}
-
-/// Says which key a value was refused for.
-#[cold]
-fn name_key(key: &str, error: PyErr, py: Python<'_>) -> PyErr {
-    if !error.is_instance_of::<SerializationError>(py) {
-        return error;
-    }
-    let named = SerializationError::new_err(format!("key {key:?}: {}", error.value(py)));
-    named.set_cause(py, Some(error));
-    named
 }

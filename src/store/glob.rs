@@ -60,6 +60,12 @@ impl Glob {
         Self { runs }
     }
 
+    /// All keys that begin with a text.
+    pub fn prefixed(prefix: &str) -> Self {
+        let runs = vec![prefix.chars().map(One::This).collect(), Vec::new()];
+        Self { runs }
+    }
+
     /// Whether the pattern is the whole of this key.
     pub fn matches(&self, key: &str) -> bool {
         let key: Vec<char> = key.chars().collect();

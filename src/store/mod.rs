@@ -1,5 +1,6 @@
 //! The persistent tier: what every backend can do.
 
+pub mod fence;
 pub mod glob;
 pub mod sqlite;
 
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::freshness::{Commit, Freshness, Stamp};
 use crate::settings::{Profile, ProfileChanges};
 use crate::time::{Clock, Timestamp, Ttl};
+use fence::{Fence, Watch};
 use glob::Glob;
 
 /// A row and where the store stood before it was read.
@@ -86,6 +88,12 @@ pub trait Store: Send + Sync {
     /// Writes entries in one transaction, each in the place of its predecessor.
     fn write(&self, entries: &[NewEntry<'_>]) -> Result<Commit>;
 
+    /// What knows of changes of keys for which somebody computes.
+    fn fence(&self) -> &Arc<Fence>;
+
+    /// Writes an entry unless its key was changed since the watch began; then `None`.
+    fn write_computed(&self, entry: &NewEntry<'_>, watch: &Watch) -> Result<Option<Commit>>;
+
     /// Looks at the row of a key, live or not, and changes it, in one transaction: nobody else
     /// changes it meanwhile. A row that cannot be read is shown as none. An error of `change` is
     /// returned, and nothing was changed. It may be called again where the transaction has to be.
@@ -112,7 +120,7 @@ pub trait Store: Send + Sync {
     /// live.
     fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>>;
 
-    /// Deletes up to `limit` entries whose time has come, rows beside them that have no time or no
+    /// Deletes up to `limit` entries whose time has come, that of their stale copies too, rows beside them that have no time or no
     /// key that can be read, and all leases whose time has come.
     fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Listing<Expired>>;
 
@@ -127,7 +135,8 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<String>>;
 
-    /// Deletes every live entry whose key matches, in one transaction; returns the keys.
+    /// Deletes every entry whose key matches, in one transaction; returns the keys of those that
+    /// were live.
     fn delete_matching(&self, pattern: &Glob, now: Timestamp) -> Result<Vec<String>>;
 
     /// Makes `owner` the owner of the lease of a name until `ttl` from now, in one transaction,
@@ -135,8 +144,22 @@ pub trait Store: Send + Sync {
     /// nobody else can change the lease any more.
     fn take_lease(&self, name: &str, owner: &str, ttl: Ttl, clock: &Clock) -> Result<bool>;
 
+    /// Whether somebody has a lease whose time has not come; takes no lock from anybody.
+    fn is_leased(&self, name: &str, clock: &Clock) -> Result<bool>;
+
+    /// Gives leases, by name and owner, until `ttl` from now, in one transaction. One that has come
+    /// to another owner stays theirs.
+    fn renew_leases(&self, leases: &[(&str, &str)], ttl: Ttl, clock: &Clock) -> Result<()>;
+
     /// Ends a lease if it is still this owner's; says whether it was, and its time had not come.
     fn end_lease(&self, name: &str, owner: &str, clock: &Clock) -> Result<bool>;
+
+    /// The keys of live entries that were written as a decorated function's.
+    fn of_function(&self, function: &str, now: Timestamp) -> Result<Vec<String>>;
+
+    /// Deletes every entry that was written as a decorated function's; returns the keys of those
+    /// that were live.
+    fn delete_by_function(&self, function: &str, now: Timestamp) -> Result<Vec<String>>;
 
     /// How much there is.
     fn size(&self, now: Timestamp) -> Result<StoreSize>;

@@ -190,7 +190,7 @@ impl Writer<'_> {
 
 /// The value, or `ABSENT`, and whether memory had it.
 fn get(cache: &Cache<u64>, key: &str) -> (u64, bool) {
-    if let Lookup::Hit(value) = cache.lookup(cache.hash(key), key, None, true, |value| *value) {
+    if let Lookup::Hit(value) = cache.lookup(cache.hash(key), key, None, true, |value, _| *value) {
         return (value, true);
     }
     let Some(arrival) = cache.fetch(key, None, true).unwrap() else {

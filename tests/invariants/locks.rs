@@ -43,7 +43,7 @@ impl Drop for Nosy {
         }
         if let Some(cache) = self.cache.upgrade() {
             // After a close these say so, which is fine: they return.
-            let _ = cache.lookup(cache.hash("k"), "k", None, true, |_| ());
+            let _ = cache.lookup(cache.hash("k"), "k", None, true, |_, _| ());
             drop((cache.fetch("k", None, true), cache.fetch_many(&["k"])));
             drop((
                 cache.memory_keys(),
@@ -97,7 +97,7 @@ fn no_lock_is_held_while_the_code_of_a_value_runs() {
             drop(cache.keep(key, value(), &draft, commit));
         };
         let lookup = |key: &str| {
-            let missed = cache.lookup(cache.hash(key), key, None, true, |_| ());
+            let missed = cache.lookup(cache.hash(key), key, None, true, |_, _| ());
             assert!(
                 matches!(missed, Lookup::Miss(Some(_))),
                 "its value is handed out"

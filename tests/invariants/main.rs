@@ -51,7 +51,7 @@ fn put(cache: &Cache<u64>, key: &str, value: u64, ttl: Ttl, tags: &[&str]) {
 }
 
 fn in_memory(cache: &Cache<u64>, key: &str) -> Option<u64> {
-    match cache.lookup(cache.hash(key), key, None, true, |value| *value) {
+    match cache.lookup(cache.hash(key), key, None, true, |value, _| *value) {
         Lookup::Hit(value) => Some(value),
         Lookup::Miss(_) => None,
     }

@@ -222,6 +222,8 @@ fn nothing_proves_itself_fresh_once_a_store_stops_proving() {
             meta,
             tags: &[],
             profile: "p",
+            function: None,
+            stale_until: None,
         };
         if writes {
             store.write(std::slice::from_ref(&entry)).unwrap();

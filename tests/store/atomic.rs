@@ -63,6 +63,8 @@ fn each_change_does_what_it_says_and_no_more() {
         meta: meta(Timestamp::NEVER),
         tags: &list,
         profile: "q",
+        function: None,
+        stale_until: None,
     };
     store
         .update("k", &mut |_| Ok(Change::Write(entry.clone())))
@@ -246,7 +248,7 @@ fn keys_match_whole_and_only_if_live_and_text() {
     put(&store, "a other", b"1", &["u"]);
     stranger(&path)
         .execute(
-            "INSERT INTO cache VALUES (x'61', '1', 'json', '9999', '[]', 1, 'p', NULL, NULL, NULL)",
+            "INSERT INTO cache VALUES (x'61', '1', 'json', '9999', '[]', 1, 'p', NULL, NULL, NULL, NULL, NULL)",
             [],
         )
         .unwrap();

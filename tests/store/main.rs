@@ -64,6 +64,8 @@ fn put_until(store: &SqliteStore, key: &str, data: &[u8], list: &[&str], expire_
         meta: meta(expire_at),
         tags: &tags,
         profile: "p",
+        function: None,
+        stale_until: None,
     };
     store.write(&[entry]).unwrap();
 }

@@ -215,6 +215,8 @@ fn a_strangers_update_clears_what_was_measured_of_the_old_value() {
             meta,
             tags: &[],
             profile: "p",
+            function: None,
+            stale_until: None,
         };
         store.write(&[entry]).unwrap();
         assert!(matches!(measures(), (Some(5), Some(1), Some(_))));

@@ -35,6 +35,8 @@ fn a_row_comes_back_as_it_was_written_also_from_another_store() {
             meta,
             tags: &[],
             profile: "p",
+            function: None,
+            stale_until: None,
         }])
         .unwrap();
         for store in [&ours, &theirs] {
@@ -70,6 +72,8 @@ fn many_entries_are_written_together_and_the_last_of_one_key_stays() {
             meta,
             tags: &[],
             profile: "p",
+            function: None,
+            stale_until: None,
         }
     };
     store
@@ -354,6 +358,8 @@ fn a_value_beyond_sqlites_limit_is_refused_and_the_old_one_stays() {
         meta,
         tags: &[],
         profile: "p",
+        function: None,
+        stale_until: None,
     };
     assert!(matches!(
         store.write(&[entry]),

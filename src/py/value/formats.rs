@@ -11,6 +11,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 use super::super::error::{InvalidSettingError, SerializationError};
 use super::is_about_value;
 use crate::codec::Format;
+use crate::entry::EXCEPTION;
 
 /// The pair of functions of one added format.
 struct Functions {
@@ -86,7 +87,7 @@ pub(crate) fn register_serializer(
             name.repr()?
         )));
     };
-    if Format::parse(text).is_some() {
+    if Format::parse(text).is_some() || text == EXCEPTION {
         return Err(InvalidSettingError::new_err(format!(
             "name: {text:?} is a built-in format; give your own another name"
         )));

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::tags::{forget_tags, format_tags, parse_tags, remember_tags};
-use crate::entry::{Damage, EntryMeta, Expired, FullRow, Listing, NewEntry, Row};
+use crate::entry::{Damage, EntryMeta, FullRow, Listing, NewEntry, Row};
 use crate::freshness::Touched;
 use crate::store::Which;
 use crate::time::Timestamp;
@@ -93,7 +93,7 @@ pub(super) fn read_whole(
     Ok(found)
 }
 
-fn wrong(column: &str) -> String {
+pub(super) fn wrong(column: &str) -> String {
     format!("its column {column} is not what cachetronomy writes")
 }
 
@@ -162,13 +162,14 @@ pub(super) fn write(
     connection
         .prepare_cached(
             "INSERT INTO cache(key, data, fmt, expire_at, tags, version, saved_by_profile,
-                               compute_us, size, checksum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                               compute_us, size, checksum, function, stale_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT(key) DO UPDATE SET
                  data = excluded.data, fmt = excluded.fmt, expire_at = excluded.expire_at,
                  tags = excluded.tags, version = excluded.version,
                  saved_by_profile = excluded.saved_by_profile, compute_us = excluded.compute_us,
-                 size = excluded.size, checksum = excluded.checksum",
+                 size = excluded.size, checksum = excluded.checksum,
+                 function = excluded.function, stale_until = excluded.stale_until",
         )?
         .execute(params![
             entry.key,
@@ -181,6 +182,8 @@ pub(super) fn write(
             compute_us,
             size,
             checksum(entry.key, entry.format, entry.data),
+            entry.function,
+            entry.stale_until.map(|until| until.to_string()),
         ])?;
     remember_tags(connection, entry.key, entry.tags)
 }
@@ -248,48 +251,7 @@ pub(super) fn clear(connection: &Connection, touched: &mut Touched) -> rusqlite:
     Ok(count as u64)
 }
 
-/// Deletes up to `limit` entries whose time has come, found through the index on `expire_at`.
-/// By row, not by key: a stranger's key may be no text, or NULL, which equals nothing.
-pub(super) fn delete_expired(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-    touched: &mut Touched,
-) -> rusqlite::Result<Listing<Expired>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let found: Vec<(i64, Option<String>, Option<Timestamp>)> = connection
-        .prepare_cached("SELECT rowid, key, expire_at FROM cache WHERE expire_at <= ?1 LIMIT ?2")?
-        .query_map(params![now.to_string(), limit], |row| {
-            Ok((row.get(0)?, text(row.get_ref(1)?), time(row.get_ref(2)?)))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    // Texts with another offset than UTC do not sort as the times they stand for.
-    let past = |deadline: &Option<Timestamp>| deadline.is_none_or(|deadline| deadline <= now);
-    let mut found: Vec<_> = found.into_iter().filter(|row| past(&row.2)).collect();
-    // Neighbours in the indexes are neighbours here: each page is changed once.
-    found.sort_unstable_by(|a, b| a.1.cmp(&b.1));
-    let mut expired = Listing::default();
-    for (row, key, expire_at) in found {
-        connection
-            .prepare_cached("DELETE FROM cache WHERE rowid = ?1")?
-            .execute([row])?;
-        if let Some(key) = &key {
-            touched.add(key);
-            forget_tags(connection, key)?;
-        }
-        match (key, expire_at) {
-            (Some(key), Some(expire_at)) => expired.rows.push(Expired { key, expire_at }),
-            (key, _) => {
-                let column = if key.is_none() { "key" } else { "expire_at" };
-                let reason = format!("{}, and a sweep removed it", wrong(column));
-                expired.damaged.push(damage(key, row, reason));
-            }
-        }
-    }
-    Ok(expired)
-}
-
-fn damage(key: Option<String>, row: i64, reason: String) -> Damage {
+pub(super) fn damage(key: Option<String>, row: i64, reason: String) -> Damage {
     Damage {
         table: "cache",
         key: name(key, row),
@@ -330,6 +292,22 @@ pub(super) fn of_profile(connection: &Connection, profile: &str) -> rusqlite::Re
     connection
         .prepare_cached("SELECT key FROM cache WHERE saved_by_profile = ?1")?
         .query_map([profile], |row| Ok(text(row.get_ref(0)?)))?
+        .filter_map(rusqlite::Result::transpose)
+        .collect()
+}
+
+/// The keys of a decorated function's entries, where they do not tell, that live longer than this.
+pub(super) fn of_function(
+    connection: &Connection,
+    function: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached("SELECT key, expire_at FROM cache WHERE function = ?1")?
+        .query_map([function], |row| {
+            let live = time(row.get_ref(1)?).is_some_and(|deadline| deadline > now);
+            Ok(text(row.get_ref(0)?).filter(|_| live))
+        })?
         .filter_map(rusqlite::Result::transpose)
         .collect()
 }

@@ -43,8 +43,7 @@ impl SqliteStore {
         clock: &Clock,
     ) -> Result<bool> {
         // A look that takes no lock from anybody: who waits for a lease comes again and again.
-        let found = self.read_patiently(|connection| find(connection, name))?;
-        if is_held(found, clock.now()) {
+        if self.do_is_leased(name, clock)? {
             return Ok(false);
         }
         let (taken, _) = self.transact(|connection, _| {
@@ -60,6 +59,31 @@ impl SqliteStore {
             Ok(true)
         })?;
         Ok(taken)
+    }
+
+    /// See [`crate::store::Store::is_leased`].
+    pub(super) fn do_is_leased(&self, name: &str, clock: &Clock) -> Result<bool> {
+        let found = self.read_patiently(|connection| find(connection, name))?;
+        Ok(is_held(found, clock.now()))
+    }
+
+    /// See [`crate::store::Store::renew_leases`].
+    pub(super) fn do_renew_leases(
+        &self,
+        leases: &[(&str, &str)],
+        ttl: Ttl,
+        clock: &Clock,
+    ) -> Result<()> {
+        self.transact(|connection, _| {
+            let deadline = clock.now().after(ttl).to_string();
+            let mut renewal = connection
+                .prepare_cached("UPDATE lease SET expire_at = ?3 WHERE name = ?1 AND owner = ?2")?;
+            for (name, owner) in leases {
+                renewal.execute([*name, *owner, &deadline])?;
+            }
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// See [`crate::store::Store::end_lease`].

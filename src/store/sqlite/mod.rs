@@ -5,6 +5,7 @@
 
 mod connection;
 mod entries;
+mod expiry;
 mod leases;
 mod logs;
 mod matching;
@@ -28,6 +29,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Touched};
 use crate::settings::Settings;
+use crate::store::fence::Fence;
 pub use connection::hurry;
 use connection::{NO_FRAMES, Opener, open_reader, open_writer};
 use polled::PolledGate;
@@ -49,6 +51,7 @@ pub struct SqliteStore {
     writer: Mutex<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
     freshness: Arc<Freshness>,
+    fence: Arc<Fence>,
     wal: Option<Arc<WalIndex>>,
     closed: AtomicBool,
     /// Frames in the log after our last commit that wrote pages; reset to `NO_FRAMES` before each.
@@ -78,6 +81,7 @@ impl SqliteStore {
         schema::prepare(&opener, &writer)?;
         let offline = Arc::new(AtomicBool::new(false));
         let wal = wal_index(&opener, &writer);
+        let fence = Fence::of(opener.path.as_deref());
         let freshness = match (&wal, &opener.path) {
             (_, None) => Freshness::private(),
             (Some(wal), _) => Freshness::shared(Box::new(WalGate(Arc::clone(wal)))),
@@ -94,6 +98,7 @@ impl SqliteStore {
             writer: Mutex::new(Some(writer)),
             readers: Mutex::new(Vec::new()),
             freshness: Arc::new(freshness),
+            fence,
             wal,
             closed: AtomicBool::new(false),
             committed,
@@ -114,8 +119,10 @@ impl SqliteStore {
         let transaction = self.opener.retry_while_busy(|| begin(connection))?;
         // The write lock is ours: from here to the commit the header stands still.
         let before = self.wal.as_ref().and_then(|wal| wal.header());
-        let written = write(connection, &mut touched)
-            .and_then(|result| transaction.commit().map(|()| result));
+        let written = write(connection, &mut touched).and_then(|result| {
+            self.fence.note(&touched);
+            transaction.commit().map(|()| result)
+        });
         let result = written.map_err(|error| self.opener.error(&error))?;
         let frames = self.committed.load(Ordering::Relaxed);
         let commit = self.settle(before, frames, &touched);

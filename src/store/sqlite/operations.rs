@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::config::DbConfig;
 
-use super::{SqliteStore, entries, leases, logs, matching, profiles, query, tags};
+use super::{SqliteStore, entries, expiry, leases, logs, matching, profiles, query, tags};
 use crate::entry::{
     AccessRecord, AccessRow, Answer, Cell, EvictionRecord, EvictionRow, Expired, FullRow, Listing,
     NewEntry, Row, StoreSize,
@@ -14,6 +14,7 @@ use crate::entry::{
 use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Stamp, Touched};
 use crate::settings::{Profile, ProfileChanges};
+use crate::store::fence::{Fence, Watch};
 use crate::store::glob::Glob;
 use crate::store::{Change, Fetched, Store, Which};
 use crate::time::{Clock, Timestamp, Ttl};
@@ -107,6 +108,14 @@ impl Store for SqliteStore {
         Ok(commit)
     }
 
+    fn fence(&self) -> &Arc<Fence> {
+        &self.fence
+    }
+
+    fn write_computed(&self, entry: &NewEntry<'_>, watch: &Watch) -> Result<Option<Commit>> {
+        self.do_write_computed(entry, watch)
+    }
+
     fn update<'a>(
         &self,
         key: &str,
@@ -134,6 +143,14 @@ impl Store for SqliteStore {
 
     fn delete_by_tags(&self, tags: &[String], exact: bool, now: Timestamp) -> Result<Vec<String>> {
         let (removed, _) = self.transact(|connection, touched| {
+            self.fence.note_where(|it| {
+                let known = it.tags.iter().filter(|tag| tags.contains(tag)).count();
+                if exact {
+                    known == it.tags.len() && known == tags.len()
+                } else {
+                    known > 0
+                }
+            });
             let keys = tags::tagged(connection, tags, exact)?;
             delete_all(connection, keys, now, touched)
         })?;
@@ -142,6 +159,8 @@ impl Store for SqliteStore {
 
     fn delete_by_profile(&self, profile: &str, now: Timestamp) -> Result<Vec<String>> {
         let (removed, _) = self.transact(|connection, touched| {
+            // Which profile theirs is shows when they are stored.
+            self.fence.note_where(|_| true);
             let keys = entries::of_profile(connection, profile)?;
             delete_all(connection, keys, now, touched)
         })?;
@@ -150,20 +169,14 @@ impl Store for SqliteStore {
 
     fn delete_expired(&self, now: Timestamp, limit: usize) -> Result<Listing<Expired>> {
         // A look that takes no lock from anybody: most sweeps find nothing.
-        let any = self.read_patiently(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT EXISTS(SELECT 1 FROM cache WHERE expire_at <= ?1)
-                         OR EXISTS(SELECT 1 FROM lease WHERE expire_at <= ?1)",
-                )?
-                .query_row([now.to_string()], |row| row.get::<_, bool>(0))
-        })?;
+        let any = self.read_patiently(|connection| expiry::is_any(connection, now))?;
         if !any {
             return Ok(Listing::default());
         }
         let (expired, _) = self.transact(|connection, touched| {
+            touched.spare_computations();
             leases::delete_expired(connection, now)?;
-            entries::delete_expired(connection, now, limit, touched)
+            expiry::delete(connection, now, limit, touched)
         })?;
         Ok(expired)
     }
@@ -183,7 +196,9 @@ impl Store for SqliteStore {
 
     fn delete_matching(&self, pattern: &Glob, now: Timestamp) -> Result<Vec<String>> {
         let (removed, _) = self.transact(|connection, touched| {
-            let keys = matching::keys(connection, Some(pattern), None, now)?;
+            self.fence.note_where(|it| pattern.matches(&it.key));
+            // Stale copies too.
+            let keys = matching::keys(connection, Some(pattern), None, Timestamp(0))?;
             delete_all(connection, keys, now, touched)
         })?;
         Ok(removed)
@@ -193,8 +208,30 @@ impl Store for SqliteStore {
         self.do_take_lease(name, owner, ttl, clock)
     }
 
+    fn is_leased(&self, name: &str, clock: &Clock) -> Result<bool> {
+        self.do_is_leased(name, clock)
+    }
+
+    fn renew_leases(&self, leases: &[(&str, &str)], ttl: Ttl, clock: &Clock) -> Result<()> {
+        self.do_renew_leases(leases, ttl, clock)
+    }
+
     fn end_lease(&self, name: &str, owner: &str, clock: &Clock) -> Result<bool> {
         self.do_end_lease(name, owner, clock)
+    }
+
+    fn of_function(&self, function: &str, now: Timestamp) -> Result<Vec<String>> {
+        self.read_patiently(|connection| entries::of_function(connection, function, now))
+    }
+
+    fn delete_by_function(&self, function: &str, now: Timestamp) -> Result<Vec<String>> {
+        let (removed, _) = self.transact(|connection, touched| {
+            self.fence
+                .note_where(|it| it.function.as_deref() == Some(function));
+            let keys = entries::of_function(connection, function, Timestamp(0))?;
+            delete_all(connection, keys, now, touched)
+        })?;
+        Ok(removed)
     }
 
     fn size(&self, now: Timestamp) -> Result<StoreSize> {

@@ -60,7 +60,13 @@ CREATE INDEX IF NOT EXISTS idx_access_log_count ON access_log(access_count);
 ";
 
 /// Columns that the original neither writes nor reads. All may be NULL: its rows leave them so.
-const COLUMNS: [&str; 3] = ["compute_us INTEGER", "size INTEGER", "checksum INTEGER"];
+const COLUMNS: [&str; 5] = [
+    "compute_us INTEGER",
+    "size INTEGER",
+    "checksum INTEGER",
+    "function TEXT",
+    "stale_until DATETIME",
+];
 
 /// What is ours alone.
 const OURS: &str = "
@@ -79,6 +85,7 @@ CREATE TABLE IF NOT EXISTS lease (
     expire_at DATETIME NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS cache_tag_by_key ON cache_tag(key);
+CREATE INDEX IF NOT EXISTS cache_by_function ON cache(function) WHERE function IS NOT NULL;
 ";
 
 /// The triggers are for strangers - the original, the `sqlite3` shell - and keep the side table
@@ -99,7 +106,9 @@ END",
     DELETE FROM cache_tag WHERE key = OLD.key;
 END",
     "CREATE TRIGGER cache_measures_update AFTER UPDATE OF key, data, fmt ON cache BEGIN
-    UPDATE cache SET compute_us = NULL, size = NULL, checksum = NULL WHERE key = NEW.key;
+    UPDATE cache SET compute_us = NULL, size = NULL, checksum = NULL, function = NULL,
+                     stale_until = NULL
+        WHERE key = NEW.key;
 END",
 ];
 

@@ -1,15 +1,37 @@
-//! One row looked at and changed in one transaction.
+//! Writes that depend on what is there: one row looked at and changed in one transaction.
 
 use rusqlite::{Connection, params};
 
 use super::{SqliteStore, entries};
-use crate::entry::Row;
+use crate::entry::{NewEntry, Row};
 use crate::error::Result;
 use crate::freshness::{Commit, Touched};
 use crate::store::Change;
+use crate::store::fence::Watch;
 use crate::time::Timestamp;
 
 impl SqliteStore {
+    /// See [`crate::store::Store::write_computed`].
+    pub(super) fn do_write_computed(
+        &self,
+        entry: &NewEntry<'_>,
+        watch: &Watch,
+    ) -> Result<Option<Commit>> {
+        if watch.has_changed() {
+            return Ok(None);
+        }
+        let (is_written, commit) = self.transact(|connection, touched| {
+            // Again, with the write lock: nobody changes it from here to the commit.
+            if watch.has_changed() {
+                return Ok(false);
+            }
+            touched.spare_computations();
+            watch.outrun();
+            entries::write(connection, entry, touched).map(|()| true)
+        })?;
+        Ok(is_written.then_some(commit))
+    }
+
     /// See [`crate::store::Store::update`].
     pub(super) fn do_update<'a>(
         &self,
