@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import math
@@ -446,3 +447,14 @@ def test_an_exception_that_is_not_kept_says_why_once(
 def test_an_option_without_its_name_is_refused_with_advice(cache: Any) -> None:
     with pytest.raises(TypeError, match=r"not 60.*@cache\(ttl=60\)"):
         cache(60)
+
+
+@pytest.mark.parametrize("thing", [int, max, dict.get, str.upper, 5])
+def test_what_has_no_parameters_to_read_is_refused_with_advice(cache: Any, thing: object) -> None:
+    with pytest.raises(TypeError, match="@cache"):
+        cache(thing)
+
+
+def test_a_lambda_inside_of_another_cache_is_decorated(cache: Any) -> None:
+    one, other = (cache(functools.lru_cache(each)) for each in (lambda x: x, lambda x: x + 1))
+    assert (one(1), other(1)) == (1, 2)

@@ -110,7 +110,7 @@ def is_fixed(value: object) -> bool:
 
 def code_of(function: Any) -> str:  # noqa: ANN401 - a lambda
     """Return a hash of a function's code, the same in every process of one Python."""
-    text = _code(function.__code__)
+    text = _code(_chain(function)[-1].__code__)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -1,5 +1,6 @@
 //! A function's parameters, and how a call's arguments are bound to them.
 
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -21,6 +22,19 @@ struct Parameter {
     default: Option<Py<PyAny>>,
     /// Left out of keys.
     ignored: bool,
+}
+
+/// The error of a callable that does not say what it takes, as many built-in ones.
+fn unreadable(function: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = function.py();
+    if !error.is_instance_of::<PyValueError>(py) {
+        return error;
+    }
+    PyTypeError::new_err(format!(
+        "@cache cannot tell the parameters of {function}: {}; decorate a function of your own that \
+         calls it",
+        error.value(py)
+    ))
 }
 
 /// The parameters of one function, in order.
@@ -45,7 +59,8 @@ impl Signature {
         let empty = inspect.getattr("Parameter")?.getattr("empty")?;
         let signature = py
             .import("cachetronomy._closures")?
-            .call_method1("signature_of", (function,))?;
+            .call_method1("signature_of", (function,))
+            .map_err(|error| unreadable(function, error))?;
         let mut parameters = Vec::new();
         for parameter in signature
             .getattr("parameters")?

@@ -102,7 +102,8 @@ fn refuse(function: &Bound<'_, PyAny>, is_generator: bool) -> PyResult<()> {
             "@cache got a {kind} object; put @{kind} above @cache"
         )));
     }
-    if !function.is_callable() || function.getattr_opt("__qualname__")?.is_none() {
+    let has = |name: &str| Ok::<_, PyErr>(function.getattr_opt(name)?.is_some());
+    if !function.is_callable() || !has("__qualname__")? || !has("__module__")? {
         return Err(PyTypeError::new_err(format!(
             "@cache needs a function, not {}; options go by name, as in @cache(ttl=60)",
             function.repr()?
