@@ -54,9 +54,8 @@ def wrap(cached: CachedFunction[..., Any]) -> Callable[..., Any]:
                     _start(_refresh(cached, ticket, args, kwargs))
                 return value
             if flight is None:
-                # A task that would wait for itself would wait for its own lease, too.
-                compute = _once if task is None else _compute
-                return await compute(cached, ticket, args, kwargs)
+                # To wait would be to wait for itself: for its own lease, too. Or there is no task.
+                return await _compute(cached, ticket, args, kwargs)
             if flight.leads:
                 return await _lead(flight, _once(cached, ticket, args, kwargs))
             value = await _end_of(flight)
