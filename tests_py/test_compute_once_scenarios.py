@@ -16,6 +16,7 @@ import pytest
 PRELUDE = """
 import asyncio, faulthandler, gc, itertools, json, logging, os, signal, sys, threading, time
 import warnings, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background ignores it.
 faulthandler.dump_traceback_later(20, exit=True)
 warnings.simplefilter("error")
 from cachetronomy import Cachetronaut

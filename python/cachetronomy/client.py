@@ -285,12 +285,7 @@ class Cachetronaut(_core.Cachetronaut):
             if inspect.iscoroutine(value):
                 value.close()
                 raise TypeError(_asynchronous(compute_fn))
-            try:
-                how = (time_to_live, version, tags, prefer, ttl)
-                self._set_computed(watch, key, value, *how)
-            except CachetronomyError as error:
-                error.value = value
-                raise
+            self._keep(watch, key, value, time_to_live, version, tags, prefer, ttl=ttl)
             return value
 
         value: _T = self.get(key, default=_core.MISS, version=version)
@@ -338,6 +333,24 @@ class Cachetronaut(_core.Cachetronaut):
         finally:
             if lease is not None:
                 lease.end()
+
+    def _keep(
+        self,
+        watch: _core._Watch,
+        key: str,
+        value: object,
+        *how: Any,  # noqa: ANN401 - as in `set`
+        ttl: Any,  # noqa: ANN401 - as in `set`
+    ) -> None:
+        try:
+            # A subclass may have its own idea of `set`.
+            if type(self).set is _core.Cachetronaut.set:
+                self._set_computed(watch, key, value, *(*how, ttl))
+            else:
+                self.set(key, value, *how, ttl=ttl)
+        except CachetronomyError as error:
+            error.value = value
+            raise
 
     get_or_set = get_or_compute
 

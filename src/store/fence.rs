@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
@@ -28,6 +29,7 @@ pub struct Subject {
 #[derive(Debug)]
 struct Running {
     subject: Subject,
+    thread: ThreadId,
     changed: Arc<AtomicBool>,
 }
 
@@ -60,10 +62,12 @@ impl Fence {
         let mut running = self.running.lock();
         running.entry(hash).or_default().push(Running {
             subject,
+            thread: std::thread::current().id(),
             changed: Arc::clone(&changed),
         });
         Watch {
             fence: Arc::clone(self),
+            thread: std::thread::current().id(),
             hash,
             changed,
         }
@@ -106,6 +110,7 @@ impl Fence {
 #[derive(Debug)]
 pub struct Watch {
     fence: Arc<Fence>,
+    thread: ThreadId,
     hash: u64,
     changed: Arc<AtomicBool>,
 }
@@ -116,12 +121,15 @@ impl Watch {
         self.changed.load(Ordering::Acquire)
     }
 
-    /// The result is about to be stored, under the write lock: those that began earlier are late.
+    /// The result is about to be stored, under the write lock: those that began earlier are late -
+    /// but for one that called it, whose own result comes of it.
     pub(super) fn outrun(&self) {
         let running = self.fence.running.lock();
         let all = running.get(&self.hash).into_iter().flatten();
         for one in all.take_while(|one| !Arc::ptr_eq(&one.changed, &self.changed)) {
-            one.changed.store(true, Ordering::Release);
+            if one.thread != self.thread {
+                one.changed.store(true, Ordering::Release);
+            }
         }
     }
 
