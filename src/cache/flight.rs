@@ -237,9 +237,13 @@ impl<T> Flights<T> {
         })
     }
 
-    /// `me` does not wait any more.
-    pub fn leave(&self, me: Agent) {
-        let left = self.table.lock().waits.remove(&me);
+    /// `me` does not wait for this flight any more; for another one it may.
+    pub fn leave(&self, me: Agent, flight: &Arc<Flight<T>>) {
+        let mut table = self.table.lock();
+        let wait = table.waits.get(&me);
+        let is_over = wait.is_some_and(|wait| Arc::ptr_eq(&wait.flight, flight));
+        let left = is_over.then(|| table.waits.remove(&me));
+        drop(table);
         drop(left);
     }
 
@@ -331,7 +335,7 @@ mod tests {
         drop(lead(&flights, "other", thread(3)));
         leading.end(7);
         assert!(matches!(flight.outcome(), Some(Outcome::Result(seven)) if *seven == 7));
-        flights.leave(thread(2));
+        flights.leave(thread(2), &flight);
         lead(&flights, "k", thread(2)).end(8);
     }
 
@@ -342,7 +346,7 @@ mod tests {
         let flight = follow(&flights, "k", task(1, 2));
         drop(leading);
         assert!(matches!(flight.outcome(), Some(Outcome::Abandoned)));
-        flights.leave(task(1, 2));
+        flights.leave(task(1, 2), &flight);
         drop(lead(&flights, "k", task(1, 2)));
     }
 
@@ -386,9 +390,9 @@ mod tests {
         drop(follow(&flights, "1", thread(2)));
         // Its thread is blocked by a call of another task, which waits for thread 3.
         let _three = lead(&flights, "3", thread(3));
-        drop(follow(&flights, "3", thread(1)));
+        let blocked = follow(&flights, "3", thread(1));
         assert!(is_alone(&flights, "1", thread(3)));
-        flights.leave(thread(1));
+        flights.leave(thread(1), &blocked);
         drop(follow(&flights, "1", thread(3)));
     }
 
@@ -402,16 +406,29 @@ mod tests {
         assert!(alone("1", task(1, 2), &[1]), "a child on its loop");
         assert!(alone("1", task(2, 3), &[7, 1]), "a grandchild elsewhere");
         let _five = lead(&flights, "5", task(1, 5));
-        assert!(
-            !alone("5", task(1, 2), &[1]),
-            "a child waits for a stranger"
-        );
+        let Boarding::Follow(stranger) = flights.board("5", task(1, 2), &[1]) else {
+            panic!("a child waits for a stranger");
+        };
         assert!(
             is_alone(&flights, "1", task(1, 5)),
             "which closes the circle"
         );
-        flights.leave(task(1, 2));
+        flights.leave(task(1, 2), &stranger);
         drop(follow(&flights, "1", task(1, 5)));
+    }
+
+    #[test]
+    fn who_leaves_late_is_not_forgotten_where_it_waits_by_now() {
+        let flights = Flights::default();
+        drop(lead(&flights, "1", thread(1)));
+        let leading = lead(&flights, "1", thread(1));
+        let before = follow(&flights, "1", thread(2));
+        drop(leading);
+        let _two = lead(&flights, "2", thread(2));
+        let _again = lead(&flights, "1", thread(1));
+        let _waits = follow(&flights, "1", thread(2));
+        flights.leave(thread(2), &before);
+        assert!(is_alone(&flights, "2", thread(1)), "they call each other");
     }
 
     #[test]

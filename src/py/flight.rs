@@ -118,7 +118,7 @@ impl Flight {
         let Role::Follower(flight) = &self.role else {
             return Ok(None);
         };
-        let _stays = Stay(self.me);
+        let _stays = Stay(self);
         loop {
             match py.detach(|| flight.wait(PATIENCE)) {
                 Some(Outcome::Result(landing)) => {
@@ -131,20 +131,18 @@ impl Flight {
     }
 }
 
-/// Somebody waits until this is dropped.
-struct Stay(Agent);
+/// A follower waits until this is dropped.
+struct Stay<'a>(&'a Flight);
 
-impl Drop for Stay {
+impl Drop for Stay<'_> {
     fn drop(&mut self) {
-        FLIGHTS.leave(self.0);
+        self.0.leave();
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if matches!(self.role, Role::Follower(_)) {
-            FLIGHTS.leave(self.me);
-        }
+        self.leave();
     }
 }
 
@@ -204,7 +202,9 @@ impl Flight {
 
     /// Follower: it waits no longer.
     fn leave(&self) {
-        FLIGHTS.leave(self.me);
+        if let Role::Follower(flight) = &self.role {
+            FLIGHTS.leave(self.me, flight);
+        }
     }
 }
 
