@@ -8,7 +8,7 @@
 //! | 1 | [`entry`], [`settings`], [`codec`], [`freshness`] | what the tiers exchange; checked settings; JSON and MessagePack; proof that nobody changed a key |
 //! | 2 | [`memory`], [`hotkeys`], [`pressure`], [`store`] | the two tiers, the access counts, the free RAM |
 //! | 3 | [`cache`] | the only place that knows both tiers |
-//! | 4 | [`maintenance`] | one background thread |
+//! | 4 | [`maintenance`], [`worker`] | one background thread; threads that serve callers who must not wait |
 //! | 5 | `py` | the only place that knows Python (feature `python`) |
 //!
 //! Invariants:
@@ -35,3 +35,4 @@ mod py;
 pub mod settings;
 pub mod store;
 pub mod time;
+pub mod worker;

@@ -16,6 +16,15 @@ pub enum Location {
     File(PathBuf),
 }
 
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str(":memory:"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// Everything a cache is opened with.
 #[derive(Debug, Clone)]
 pub struct Settings {

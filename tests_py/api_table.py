@@ -77,6 +77,17 @@ CLIENT: Members = {
     "vacuum": "",
 }
 
+# The same, awaited; what a sync client does by a dunder has a name.
+ASYNC_CLIENT: Members = {
+    **{name: signature for name, signature in CLIENT.items() if not name.startswith("__")},
+    "": CLIENT[""].replace("loop=None", "offload_reads=None, loop=None"),
+    "__aenter__": PRESENT,
+    "__aexit__": PRESENT,
+    "contains": "key",
+    "count": "",
+    "init_async": "",
+}
+
 STORE: Members = {
     "": "db_path",
     "access_logs": "limit=None",
@@ -110,6 +121,8 @@ STORE: Members = {
     "memory_based_eviction=ANY, free_memory_target=ANY, memory_cleanup_interval=ANY, "
     "max_items_in_memory=ANY",
 }
+
+ASYNC_STORE: Members = {**STORE, "init": ""}
 
 PROFILE: Members = {
     "": "*, name, time_to_live=3600, ttl_cleanup_interval=60, memory_based_eviction=True, "
@@ -169,6 +182,7 @@ ERRORS = (
 # By import path: classes with their members, functions with their signatures.
 API: dict[str, dict[str, Members | str]] = {
     "cachetronomy": {
+        "AsyncCachetronaut": ASYNC_CLIENT,
         "Cachetronaut": CLIENT,
         "Profile": PROFILE,
         "CacheSettings": SETTINGS,
@@ -176,8 +190,13 @@ API: dict[str, dict[str, Members | str]] = {
         "__version__": PRESENT,
         **dict.fromkeys(ERRORS, PRESENT),
     },
-    "cachetronomy.core": {"Cachetronaut": CLIENT, "Profile": PROFILE},
+    "cachetronomy.core": {
+        "AsyncCachetronaut": ASYNC_CLIENT,
+        "Cachetronaut": CLIENT,
+        "Profile": PROFILE,
+    },
     "cachetronomy.core.cache.cachetronaut": {"Cachetronaut": CLIENT},
+    "cachetronomy.core.cache.cachetronaut_async": {"AsyncCachetronaut": ASYNC_CLIENT},
     "cachetronomy.core.cache.cachetronomer": {"Cachetronomer": BASE},
     "cachetronomy.core.types.profiles": {"Profile": PROFILE},
     "cachetronomy.core.types.settings": {"CacheSettings": SETTINGS},
@@ -203,7 +222,8 @@ API: dict[str, dict[str, Members | str]] = {
         "choose_serializer": "obj, prefer=None",
         "export_model_schema": "model_cls, out_path",
     },
-    "cachetronomy.core.store": {"SQLiteStore": STORE},
+    "cachetronomy.core.store": {"SQLiteStore": STORE, "AsyncSQLiteStore": ASYNC_STORE},
+    "cachetronomy.core.store.sqlite.asynchronous": {"AsyncSQLiteStore": ASYNC_STORE},
     "cachetronomy.core.store.sqlite.synchronous": {"SQLiteStore": STORE},
     "cachetronomy.core.store.memory": {"MISS": PRESENT},
     "cachetronomy.core.utils.key_builder": {"default_key_builder": "fn, args, kwargs"},

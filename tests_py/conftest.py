@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cachetronomy import CacheClosedError, Cachetronaut
+from awaited import Awaited
+from cachetronomy import AsyncCachetronaut, CacheClosedError, Cachetronaut
 from cachetronomy._core import ManualClock
 
 if TYPE_CHECKING:
@@ -54,13 +57,43 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked so with both clients."""
+    if "client_kind" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_clients")
+        only = metafunc.definition.get_closest_marker("sync_only")
+        kinds = ["sync", "async"] if both and not only else ["sync"]
+        metafunc.parametrize("client_kind", kinds, scope="session")
+
+
+@pytest.fixture(scope="session")
+def event_loop_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run an event loop for async clients that are called like sync ones."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="event loop", daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(PATIENCE)
+    loop.close()
+
+
 @pytest.fixture
-def open_cache(db_path: Path, clock: ManualClock) -> Iterator[Callable[..., Cachetronaut]]:
+def open_cache(
+    db_path: Path, clock: ManualClock, client_kind: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Cachetronaut]]:
     """Open clients on the test's file and clock; at the end each must be sound, and is closed."""
     opened: list[Cachetronaut] = []
 
     def open_one(path: object = db_path, **settings: Any) -> Cachetronaut:
-        client = Cachetronaut(path, **{"_clock": clock, **settings})
+        settings = {"_clock": clock, **settings}
+        client: Any
+        if client_kind == "async":
+            loop = request.getfixturevalue("event_loop_thread")
+            client = Awaited(AsyncCachetronaut(path, **settings), loop)
+            client.init_async()
+        else:
+            client = Cachetronaut(path, **settings)
         opened.append(client)
         return client
 

@@ -20,6 +20,8 @@ from cachetronomy.core.access_frequency import (
     register_callback,
 )
 
+pytestmark = pytest.mark.both_clients
+
 
 @pytest.fixture
 def key() -> Iterator[str]:
@@ -111,6 +113,7 @@ def test_the_count_is_there_when_the_callback_is_called(key: str, called: list[s
     assert counts == [1, 2]
 
 
+@pytest.mark.sync_only  # on the loop, it cannot wait
 def test_the_callback_may_use_the_cache(
     anywhere: Cachetronaut, key: str, called: list[str]
 ) -> None:

@@ -23,6 +23,8 @@ from conftest import Tier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.both_clients
+
 
 def test_add_stores_only_where_there_is_no_live_entry(
     anywhere: Cachetronaut, clock: ManualClock

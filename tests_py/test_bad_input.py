@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from subprocess import CompletedProcess
 
+pytestmark = pytest.mark.both_clients
+
 
 @pytest.fixture
 def unchanged(anywhere: Cachetronaut) -> Iterator[Cachetronaut]:

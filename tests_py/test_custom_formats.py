@@ -13,6 +13,9 @@ import pytest
 from cachetronomy import _core
 from cachetronomy.exceptions import CorruptEntryError, InvalidSettingError, SerializationError
 
+pytestmark = pytest.mark.both_clients
+
+
 COUNT = itertools.count()
 
 

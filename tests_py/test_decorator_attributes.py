@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from conftest import Child, Tier
 
+pytestmark = pytest.mark.both_clients
+
+
 __all__ = ["color"]
 CALLS: list[Any] = []
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cachetronomy._core import ManualClock
     from conftest import Tier
 
+pytestmark = pytest.mark.both_clients
+
 
 def run(result: Any) -> Any:
     """Wait for what a coroutine function returned."""

@@ -10,6 +10,8 @@ import pytest
 from cachetronomy import CacheClosedError, Cachetronaut, CachetronomyError, InvalidKeyError
 from cachetronomy.core.access_frequency import register_callback
 
+pytestmark = pytest.mark.both_clients
+
 
 def test_reads_miss_and_writes_are_dropped(anywhere: Cachetronaut) -> None:
     anywhere.set_many({"a": 1, "n": 5}, ttl=60)

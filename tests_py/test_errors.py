@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from conftest import Child
 
+pytestmark = pytest.mark.both_clients
+
+
 TREE: dict[type[CachetronomyError], tuple[type[Exception], ...]] = {
     CacheClosedError: (),
     CorruptEntryError: (),

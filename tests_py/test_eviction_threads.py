@@ -14,6 +14,9 @@ from cachetronomy._core import ManualClock, ManualGauge
 from cachetronomy.core.eviction import MemoryEvictionThread, TTLEvictionThread
 from conftest import PATIENCE
 
+pytestmark = pytest.mark.both_clients
+
+
 MEGABYTE = 1024 * 1024
 THREADS = [
     (TTLEvictionThread, "ttl_cleanup_interval"),

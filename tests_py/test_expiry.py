@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cachetronomy._core import ManualClock
     from conftest import Tier
 
+pytestmark = pytest.mark.both_clients
+
+
 DAY = 86_400
 LIVES: list[tuple[Any, float]] = [
     (60, 60),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from conftest import Tier
 
+pytestmark = pytest.mark.both_clients
+
+
 VALUES = [None, False, 0, "", [], {}, 1, 1.5, "text", b"bytes", (1, (2,)), {"a": [1, {"b": None}]}]
 ODD_KEYS = ["", " ", "ключ", "a\0b", "🗝", "x" * 10_000, "'; DROP TABLE cache; --", "%", "*", "\n"]
 

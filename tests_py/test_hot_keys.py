@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cachetronomy._core import ManualClock
     from conftest import Child, Tier
 
+pytestmark = pytest.mark.both_clients
+
 
 def read(cache: Cachetronaut, **counts: int) -> None:
     """Read each key so often."""

@@ -15,11 +15,13 @@ PACKAGE = Path(__file__).parent.parent / "python" / "cachetronomy"
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 # What needs pydantic, and the old import paths of that. All others load it late, or never.
 WITH_PYDANTIC = {
+    "async_store.py",
     "models.py",
     "profiles.py",
     "settings.py",
     "store.py",
     "core/store/__init__.py",
+    "core/store/sqlite/asynchronous.py",
     "core/store/sqlite/synchronous.py",
     "core/types/profiles.py",
     "core/types/schemas.py",

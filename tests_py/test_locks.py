@@ -28,6 +28,8 @@ from cachetronomy import (
 from cachetronomy._core import ManualClock
 from conftest import Child
 
+pytestmark = pytest.mark.both_clients
+
 
 @pytest.fixture(autouse=True)
 def no_deadlock() -> Iterator[None]:

@@ -12,6 +12,9 @@ from cachetronomy._core import ManualClock
 from cachetronomy.core.types.schemas import AccessLogEntry, EvictionLogEntry
 from conftest import short_id
 
+pytestmark = pytest.mark.both_clients
+
+
 AT = datetime(2026, 11, 22, 6, 0, 15, 407783, tzinfo=timezone.utc)
 
 

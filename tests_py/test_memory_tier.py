@@ -10,6 +10,8 @@ from cachetronomy import MISS, Cachetronaut
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.both_clients
+
 
 def keys(count: int) -> list[str]:
     """Some keys."""

@@ -21,20 +21,15 @@ describe: Callable[..., Described] = program["describe"]
 
 # What the original has and this package has not, or has otherwise, each with the reason. An
 # address covers all that lies beneath it.
-ASYNC = "the asynchronous client and its store come with a later issue"
 AWAITED = "this client is not awaitable: `AsyncCachetronaut` is"
 INTERNAL = "a part of how the original was built; the core does its work"
 CLIENT = "cachetronomy.core.cache.cachetronaut.Cachetronaut"
 BASE = "cachetronomy.core.cache.cachetronomer.Cachetronomer"
+ASYNC_CLIENT = "cachetronomy.core.cache.cachetronaut_async.AsyncCachetronaut"
 STATELESS = "the base only names what a client has to have; it holds nothing"
 ALL_ROWS = "all of them, as in 0.1; 0.4 leaves out what comes after the first hundred"
 DIFFERENCES = {
     "cachetronomy.__main__": "the command line comes with a later issue",
-    "cachetronomy.AsyncCachetronaut": ASYNC,
-    "cachetronomy.core.AsyncCachetronaut": ASYNC,
-    "cachetronomy.core.cache.cachetronaut_async": ASYNC,
-    "cachetronomy.core.store.AsyncSQLiteStore": ASYNC,
-    "cachetronomy.core.store.sqlite.asynchronous": ASYNC,
     f"{CLIENT}(awaited)": AWAITED,
     "cachetronomy.core.store.sqlite.synchronous.SQLiteStore(awaited)": AWAITED,
     "cachetronomy.core.eviction.memory.MemoryEvictionThread(awaited)": AWAITED,
@@ -42,6 +37,8 @@ DIFFERENCES = {
     f"{CLIENT}.items(limit=)": ALL_ROWS,
     f"{CLIENT}.access_logs(limit=)": ALL_ROWS,
     f"{CLIENT}.eviction_logs(limit=)": "a thousand, as in 0.1",
+    f"{ASYNC_CLIENT}.store_stats(limit=)": "all of them, as with the sync client",
+    f"{ASYNC_CLIENT}.clear_by_profile(profile)": "by position it is called as with the sync client",
     f"{CLIENT}.set_many(version=)": "left out, the class of each value may name its version",
     f"{BASE}(store)": STATELESS,
     f"{BASE}(max_items_in_memory)": STATELESS,

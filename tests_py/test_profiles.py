@@ -14,6 +14,9 @@ from cachetronomy import Cachetronaut, InvalidSettingError, Profile, _core
 from conftest import short_id
 from pydantic import ValidationError
 
+pytestmark = pytest.mark.both_clients
+
+
 DEFAULTS = {
     "time_to_live": 3600,
     "ttl_cleanup_interval": 60,

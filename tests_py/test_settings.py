@@ -11,6 +11,9 @@ import pytest
 from cachetronomy import CacheSettings, Cachetronaut, InvalidSettingError, Profile
 from cachetronomy.environment import read
 
+pytestmark = pytest.mark.both_clients
+
+
 FIELDS = {
     "db_path": ("here/x.db", Path("here/x.db")),
     "default_profile": ("mine", "mine"),
@@ -23,8 +26,11 @@ FIELDS = {
     "tags": ('["a", "b,c"]', ["a", "b,c"]),
     "serializer": ("msgpack", "msgpack"),
     "busy_timeout": ("1.5", 1.5),
+    "offload_reads": ("true", True),
 }
-OF_PROFILES = sorted(FIELDS.keys() - {"db_path", "default_profile", "serializer", "busy_timeout"})
+OF_PROFILES = sorted(
+    FIELDS.keys() - {"db_path", "default_profile", "serializer", "busy_timeout", "offload_reads"}
+)
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from cachetronomy._core import ManualClock
 
+pytestmark = pytest.mark.both_clients
+
+
 TTL = 10
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cachetronomy._core import ManualClock
     from conftest import Tier
 
+pytestmark = pytest.mark.both_clients
+
+
 KEYS = {
     "memory_hits": int,
     "store_hits": int,

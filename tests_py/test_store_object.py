@@ -21,6 +21,9 @@ from cachetronomy.core.store.sqlite.synchronous import SQLiteStore
 from cachetronomy.core.types.schemas import CacheEntry, CacheMetadata, CustomQuery
 from pydantic import BaseModel, ValidationError
 
+pytestmark = pytest.mark.both_clients
+
+
 LATER = datetime(2190, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cachetronomy._core import ManualClock
     from conftest import Tier
 
+pytestmark = pytest.mark.both_clients
+
 
 def fill(cache: Cachetronaut) -> None:
     """Four entries: tagged a, a and b, b, and not at all."""

@@ -11,6 +11,9 @@ import pytest
 from cachetronomy import CacheClosedError, Cachetronaut, InvalidKeyError, InvalidSettingError
 from cachetronomy._core import ManualClock, ManualGauge
 
+pytestmark = pytest.mark.both_clients
+
+
 MB = 1 << 20
 
 

@@ -21,11 +21,13 @@ from cachetronomy.exceptions import (
 from cachetronomy.info import CacheInfo
 
 if TYPE_CHECKING:
+    from cachetronomy.async_client import AsyncCachetronaut
     from cachetronomy.profiles import Profile
     from cachetronomy.settings import CacheSettings
 
 __all__ = [
     "MISS",
+    "AsyncCachetronaut",
     "BoundCachedFunction",
     "CacheClosedError",
     "CacheInfo",
@@ -47,7 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs pydantic when it is asked for: most programs never do."""
+    """Import what needs pydantic or asyncio when it is asked for: most programs never do."""
+    if name == "AsyncCachetronaut":
+        from cachetronomy.async_client import AsyncCachetronaut  # noqa: PLC0415
+
+        return globals().setdefault(name, AsyncCachetronaut)
     if name == "Profile":
         from cachetronomy.profiles import Profile  # noqa: PLC0415
 

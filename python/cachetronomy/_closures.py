@@ -208,11 +208,11 @@ class _Walk:
             return f"<{self.text(name, value.__self__, inside)} {value.__qualname__}>"
         if isinstance(value, MethodDescriptorType):
             return f"<{_class(value.__objclass__)} {value.__name__}>"
-        if isinstance(value, _core.Cachetronaut):
+        if _is_client(value):
             return self.cache(value)
         return f"<{_class(cls)} {self.parts(name, value, inside)}>"
 
-    def cache(self, value: _core.Cachetronaut) -> str:
+    def cache(self, value: Any) -> str:  # noqa: ANN401 - either client
         # Where its results are kept says nothing about what they are; what others hold does.
         if value is self.client:
             return "<the client>"
@@ -335,6 +335,14 @@ def _name(thing: Any) -> str:  # noqa: ANN401 - a class or a function
     if module in {"__main__", "__mp_main__"}:
         module = main_name(module)
     return f"{module}.{thing.__qualname__}"
+
+
+def _is_client(value: object) -> bool:
+    # A program that has no async client has not loaded its class.
+    module = sys.modules.get("cachetronomy.async_client")
+    return isinstance(value, _core.Cachetronaut) or (
+        module is not None and isinstance(value, module.AsyncCachetronaut)
+    )
 
 
 _real_path = functools.cache(os.path.realpath)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cachetronomy._core import _LEASE_LIFE, MISS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from cachetronomy._core import CachedFunction, _Flight, _Ticket
 
+L = TypeVar("L")
 T = TypeVar("T")
 
 # Seconds between two looks whether another process has computed, each twice the one before.
@@ -33,44 +34,84 @@ _leaders: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar(
 _holds_lease = contextvars.ContextVar("cachetronomy_holds_lease", default=False)
 
 
-def wrap(cached: CachedFunction[..., Any]) -> Callable[..., Any]:
-    """Return the `async def` that is called for a function whose keys and results `cached` has."""
+def wrap(
+    cached: CachedFunction[..., Any],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return what is called for a coroutine function whose keys and results `cached` has.
+
+    Returns:
+        Two `async def`: for any call, and for one without named arguments, which costs less.
+    """
     function = cached.__wrapped__
     peek = cached._peek  # noqa: SLF001 - the two halves of one decorator
-    look_up = cached._lookup  # noqa: SLF001
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's types
-        value = peek(args, kwargs)
-        if value is not MISS:
-            return value
-        task = _task()
-        while True:
-            # A read of the file takes microseconds, far less than a hop to another thread. The key
-            # is made before the call: the function may change its arguments.
-            value, ticket, flight = look_up(args, kwargs, task, _leaders.get())
-            if value is not MISS:
-                if ticket is not None:
-                    _start(_refresh(cached, ticket, args, kwargs))
-                return value
-            if flight is None:
-                # To wait would be to wait for itself: for its own lease, too. Or there is no task.
-                return await _compute(cached, ticket, args, kwargs)
-            if flight.leads:
-                return await _lead(flight, _once(cached, ticket, args, kwargs))
-            value = await _end_of(flight)
-            if value is not MISS:
-                return value
+        return await _answer(cached, args, kwargs)
+
+    @functools.wraps(function)
+    async def plain(*args: Any) -> Any:  # noqa: ANN401 - as above
+        value = peek(args)
+        return value if value is not MISS else await _answer(cached, args, {})
 
     # From 3.12 on what is no function is known by a mark.
     mark = getattr(inspect, "markcoroutinefunction", None)
-    return wrapper if mark is None else mark(wrapper)
+    return (wrapper if mark is None else mark(wrapper)), plain
+
+
+async def _answer(
+    cached: CachedFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:  # noqa: ANN401 - the caller's types
+    """Return the result of a call that memory does not answer at once."""
+    task = _task()
+    opening = cached._opening()  # noqa: SLF001 - as above
+    if opening is not None:
+        await opening
+    while True:
+        # A read of the file takes microseconds, far less than a hop to another thread. The key is
+        # made before the call: the function may change its arguments.
+        value, ticket, flight, key = cached._lookup(args, kwargs, task, _leaders.get())  # noqa: SLF001
+        if value is not MISS:
+            if ticket is not None:
+                _start(_refresh(cached, ticket, args, kwargs))
+            return value
+        if flight is not None and not flight.leads:
+            value = await end_of(flight)
+            if value is not MISS:
+                return value
+            continue
+        going = _go_on(cached, ticket, key, args, kwargs, flight)
+        # Without a flight, to wait would be to wait for itself: for its own lease, too. Or there
+        # is no task.
+        return await (going if flight is None else lead(flight, going))
+
+
+async def _go_on(  # noqa: PLR0913, PLR0917 - what `_lookup` returns, and what it was asked
+    cached: CachedFunction[..., Any],
+    ticket: _Ticket | None,
+    key: str | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    flight: _Flight | None,
+) -> Any:  # noqa: ANN401 - the caller's types
+    if key is not None:
+        fetched = await cached._fetch(key)  # noqa: SLF001 - as above
+        value, ticket = cached._set_out(key, fetched, args, kwargs, flight)  # noqa: SLF001
+        if value is not MISS:
+            if ticket is not None:
+                _start(_refresh(cached, ticket, args, kwargs))
+            return value
+    compute = _compute if flight is None else _once
+    return await compute(cached, ticket, args, kwargs)
 
 
 async def refresh(
     cached: CachedFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:  # noqa: ANN401 - the caller's types
     """Call the function whatever is stored, store what it returns, and return it."""
+    opening = cached._opening()  # noqa: SLF001 - as above
+    if opening is not None:
+        await opening
     ticket = cached._ticket(args, kwargs)  # noqa: SLF001 - the two halves of one decorator
     return await _compute(cached, ticket, args, kwargs)
 
@@ -83,12 +124,15 @@ async def _refresh(
 ) -> None:
     """Compute a result anew while callers get the old one."""
     try:
-        if cached._needs_lease and not await _claim(cached, ticket):  # noqa: SLF001 - as above
+        needs_lease = cached._needs_lease  # noqa: SLF001 - as above
+        if needs_lease and not await _claim(cached, ticket):
             return
         is_alone, flight = cached._board(ticket, id(asyncio.current_task()))  # noqa: SLF001
         if is_alone:
             computing = _compute(cached, ticket, args, kwargs)
-            await (computing if flight is None else _lead(flight, computing))
+            if needs_lease:
+                computing = _under_lease(lambda: _end_lease(cached, ticket), computing)
+            await (computing if flight is None else lead(flight, computing))
     except Exception as error:  # noqa: BLE001 - nobody waits for it: it is logged
         cached._fail_refresh(ticket, error)  # noqa: SLF001 - as above
     finally:
@@ -97,8 +141,13 @@ async def _refresh(
 
 async def _claim(cached: CachedFunction[..., Any], ticket: _Ticket) -> bool:
     """Return whether the ticket has the lease now."""
-    done, value = await off_the_loop(functools.partial(cached._claim, ticket))  # noqa: SLF001
+    done, value = await _try_claim(cached, ticket)
     return done and value is MISS
+
+
+async def _try_claim(cached: CachedFunction[..., Any], ticket: _Ticket) -> tuple[bool, Any]:
+    claim = functools.partial(cached._claim, ticket)  # noqa: SLF001 - as above
+    return await off_the_loop(cached, claim, writes=True)
 
 
 # The event loop holds its tasks weakly.
@@ -120,31 +169,68 @@ async def _once(
     """Compute; with `lock="process"` unless another process has done so by then."""
     if ticket is None or not cached._needs_lease:  # noqa: SLF001 - as above
         return await _compute(cached, ticket, args, kwargs)
-    pause = _SHORTEST_PAUSE
-    # Whoever holds a lease may wait for one whose holder waits for theirs.
-    limit = time.monotonic() + _LEASE_LIFE if _holds_lease.get() else math.inf
+
+    async def claim() -> tuple[bool, Any, _Ticket]:
+        return *await _try_claim(cached, ticket), ticket
+
     try:
-        while True:
-            done, value = await off_the_loop(functools.partial(cached._claim, ticket))  # noqa: SLF001
-            if value is not MISS:
-                return value
-            if done:
-                return await _under_lease(_compute(cached, ticket, args, kwargs))
-            if time.monotonic() >= limit:
-                return await _compute(cached, ticket, args, kwargs)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return await once_on_the_machine(
+            claim,
+            lambda ticket: _end_lease(cached, ticket),
+            lambda: _compute(cached, ticket, args, kwargs),
+        )
     finally:
         ticket.forsake()  # If it was cancelled; otherwise the lease is given back by now.
 
 
-async def _under_lease(computing: Coroutine[Any, Any, T]) -> T:
+async def once_on_the_machine(
+    claim: Callable[[], Awaitable[tuple[bool, Any, L | None]]],
+    end: Callable[[L], Awaitable[None]],
+    compute: Callable[[], Coroutine[Any, Any, T]],
+) -> T:
+    """Compute unless another process has done so by then.
+
+    Args:
+        claim: tries once to get the lease: whether there is something to go on with, the value or
+            `MISS`, and what has the lease, if anything has.
+        end: gives the lease back.
+        compute: computes and stores the value.
+    """
+    pause = _SHORTEST_PAUSE
+    # Whoever holds a lease may wait for one whose holder waits for theirs.
+    limit = time.monotonic() + _LEASE_LIFE if _holds_lease.get() else math.inf
+    while True:
+        done, value, lease = await claim()
+        if value is not MISS:
+            found: T = value
+            return found
+        if done and lease is not None:
+            return await _under_lease(functools.partial(end, lease), compute())
+        if done or time.monotonic() >= limit:
+            return await compute()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _under_lease(end: Callable[[], Awaitable[None]], computing: Coroutine[Any, Any, T]) -> T:
     before = _holds_lease.set(True)
     try:
-        return await computing
+        try:
+            value = await computing
+        except Exception:
+            await end()
+            raise
+        await end()
+        return value
     finally:
         with contextlib.suppress(ValueError):  # Thrown away, and ended in another context.
             _holds_lease.reset(before)
+
+
+async def _end_lease(cached: CachedFunction[..., Any], ticket: _Ticket) -> None:
+    ending = cached._end_lease(ticket)  # noqa: SLF001 - as above
+    if ending is not None:
+        await ending
 
 
 async def _compute(
@@ -161,19 +247,24 @@ async def _compute(
             raise
         value, left = cached._settle_failure(ticket, error, _since(start))  # noqa: SLF001 - as above
         if left is not None:
-            await off_the_loop(left)
+            await left
         if value is MISS:
             raise
         return value
     if ticket is not None:
         left = cached._settle(ticket, value, _since(start))  # noqa: SLF001 - as above
         if left is not None:
-            await off_the_loop(left)
+            await left
     return value
 
 
 def _since(start: int) -> int:
     return (time.perf_counter_ns() - start) // 1_000
+
+
+def standing() -> tuple[int | None, tuple[int, ...]]:
+    """Return a number of the running task, and those of the tasks that compute and started it."""
+    return _task(), _leaders.get()
 
 
 def _task() -> int | None:
@@ -185,7 +276,7 @@ def _task() -> int | None:
     return None if task is None else id(task)
 
 
-async def _lead(flight: _Flight, computing: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+async def lead(flight: _Flight, computing: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
     """Compute for all who wait: they get the result, its exception or, if cancelled, the lead."""
     before = _leaders.set((*_leaders.get(), id(asyncio.current_task())))
     try:
@@ -200,7 +291,7 @@ async def _lead(flight: _Flight, computing: Coroutine[Any, Any, Any]) -> Any:  #
     return value
 
 
-async def _end_of(flight: _Flight) -> Any:  # noqa: ANN401 - the caller's value
+async def end_of(flight: _Flight) -> Any:  # noqa: ANN401 - the caller's value
     """Wait until somebody else has computed; the result, or `MISS` if they went away."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
@@ -221,12 +312,14 @@ async def _end_of(flight: _Flight) -> Any:  # noqa: ANN401 - the caller's value
         flight.leave()
 
 
-async def off_the_loop(work: Callable[[], T]) -> T:
-    """Run what may wait for the disk or a lock where no event loop waits for it."""
-    try:
-        pending = asyncio.get_running_loop().run_in_executor(None, work)
-    except RuntimeError:
-        # Another kind of loop (trio), whose threads nothing here knows, or an interpreter that is
-        # about to exit and starts no more of them: it has to wait.
-        return work()
-    return await pending
+async def off_the_loop(
+    cached: CachedFunction[..., Any],
+    work: Callable[[], T],
+    writes: bool,  # noqa: FBT001 - the core calls it
+) -> T:
+    """Run what may wait for the disk or a lock where no event loop waits for it.
+
+    Another kind of loop (trio) has to wait: of its threads nothing here knows.
+    """
+    pending = cached._send(work, writes)  # noqa: SLF001 - as above
+    return work() if pending is None else await pending

@@ -84,33 +84,16 @@ class Cachetronaut(_core.Cachetronaut):
         _gauge: _core.ManualGauge | None = None,
     ) -> None:
         """Open the cache; the class says how."""
-        settings = environment.read()
-        name, given = _changes_of(profile, whole=False)
-        if db_path is not None:
-            settings.pop("db_path", None)
-        patience = settings.pop("busy_timeout", 5.0)
-        path, default, serializer = (
-            settings.pop(field, None) for field in ("db_path", "default_profile", "serializer")
+        prepare(
+            self,
+            db_path,
+            profile,
+            max_items_in_memory=max_items_in_memory,
+            busy_timeout=busy_timeout,
+            clock=_clock,
+            gauge=_gauge,
         )
-        try:
-            self._open(
-                path if db_path is None else db_path,
-                name if name is not None else default or "default",
-                given,
-                settings,
-                max_items_in_memory=max_items_in_memory,
-                busy_timeout=patience if busy_timeout is None else busy_timeout,
-                serializer=serializer,
-                clock=_clock,
-                gauge=_gauge,
-            )
-        except InvalidSettingError as error:
-            field, _, reason = str(error).partition(": ")
-            field = {"prefer": "serializer"}.get(field, field)  # As it is called elsewhere.
-            if {"db_path": path, "serializer": serializer}.get(field) is None:
-                raise
-            message = f"{environment.PREFIX}{field.upper()}: {reason}"
-            raise InvalidSettingError(message) from None
+        self._open()
 
     @property
     def store(self) -> SQLiteStore:
@@ -145,13 +128,14 @@ class Cachetronaut(_core.Cachetronaut):
         Raises:
             InvalidSettingError: it is no profile, or its name is empty.
         """
-        name, fields = _changes_of(profile, whole=True)
+        name, fields = changes_of(profile, whole=True)
         if name is None and profile is not None:
             return self._as_profile(self._update_profile(None, fields))
         return self._as_profile(self._use_profile("default" if name is None else name, fields))
 
     def update_active_profile(
         self,
+        /,
         profile: Profile | None = None,
         **changes: Any,  # noqa: ANN401 - each field has a type of its own
     ) -> Profile:
@@ -164,7 +148,7 @@ class Cachetronaut(_core.Cachetronaut):
         Raises:
             InvalidSettingError: a field is unknown or out of range; nothing was changed.
         """
-        name, fields = _changes_of(profile, whole=False)
+        name, fields = changes_of(profile, whole=False)
         fields |= changes
         name = fields.pop("name", name)
         return self._as_profile(self._update_profile(name, fields))
@@ -407,12 +391,57 @@ class Cachetronaut(_core.Cachetronaut):
         }
 
 
-def _changes_of(profile: Profile | str | None, *, whole: bool) -> tuple[str | None, dict[str, Any]]:
+def prepare(
+    client: _core.Cachetronaut,
+    db_path: str | PathLike[str] | None,
+    profile: Profile | str | None,
+    **given: Any,  # noqa: ANN401 - each setting has a type of its own
+) -> None:
+    """Tell a client how it is to be opened: what is not given comes from the environment.
+
+    Raises:
+        InvalidSettingError: an argument or a variable is out of range; it is named.
+    """
+    settings = environment.read()
+    name, fields = changes_of(profile, whole=False)
+    if db_path is not None:
+        settings.pop("db_path", None)
+    for field in ("busy_timeout", "offload_reads"):
+        of_environment = settings.pop(field, None)
+        if given.get(field) is None and of_environment is not None:
+            given[field] = of_environment
+    path, default, serializer = (
+        settings.pop(field, None) for field in ("db_path", "default_profile", "serializer")
+    )
+    try:
+        client._prepare(  # noqa: SLF001 - two halves of one class
+            path if db_path is None else db_path,
+            name if name is not None else default or "default",
+            fields,
+            settings,
+            serializer=serializer,
+            **given,
+        )
+    except InvalidSettingError as error:
+        field, _, reason = str(error).partition(": ")
+        field = {"prefer": "serializer"}.get(field, field)  # As it is called elsewhere.
+        if {"db_path": path, "serializer": serializer}.get(field) is None:
+            raise
+        message = f"{environment.PREFIX}{field.upper()}: {reason}"
+        raise InvalidSettingError(message) from None
+
+
+def changes_of(profile: Profile | str | None, *, whole: bool) -> tuple[str | None, dict[str, Any]]:
+    """Return the name of a profile and its fields: all of them, or those that it was built with.
+
+    Raises:
+        InvalidSettingError: it is neither a profile nor a name.
+    """
     if profile is None or isinstance(profile, str):
         return profile, {}
-    from cachetronomy.profiles import changes_of  # noqa: PLC0415 - pydantic is loaded late
+    from cachetronomy import profiles  # noqa: PLC0415 - pydantic is loaded late
 
-    return changes_of(profile, whole=whole)
+    return profiles.changes_of(profile, whole=whole)
 
 
 def _asynchronous(function: Callable[[], Any]) -> str:

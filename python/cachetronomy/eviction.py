@@ -10,6 +10,7 @@ from cachetronomy import _core
 from cachetronomy.exceptions import CacheClosedError, InvalidSettingError
 
 if TYPE_CHECKING:
+    from cachetronomy.async_client import AsyncCachetronaut
     from cachetronomy.client import Cachetronaut
 
 _log = logging.getLogger(__name__)
@@ -18,12 +19,16 @@ _log = logging.getLogger(__name__)
 class _EvictionThread(threading.Thread):
     """A daemon thread that makes a pass every so often until it is stopped."""
 
-    def __init__(self, cache: Cachetronaut, name: str, interval: float, setting: str) -> None:
+    def __init__(
+        self, cache: Cachetronaut | AsyncCachetronaut, name: str, interval: float, setting: str
+    ) -> None:
         if not interval >= 0:  # NaN is not either.
             message = f"{setting}: {interval!r} is not a pause; give seconds >= 0, 0 for no passes"
             raise InvalidSettingError(message)
         super().__init__(daemon=True, name=name)
         self.cache = cache
+        # That of an async client may wait here.
+        self._client: Cachetronaut = getattr(cache, "_client", None) or cache  # type: ignore[assignment]
         self._interval = min(interval, threading.TIMEOUT_MAX)
         self._stop_event = threading.Event()
 
@@ -50,7 +55,7 @@ class TTLEvictionThread(_EvictionThread):
     """Removes expired entries from both tiers.
 
     Args:
-        cache: the client.
+        cache: the client, sync or async.
         loop: ignored; programs written for the original package give it.
         ttl_cleanup_interval: seconds between two passes; 0 for none but those of `evict`.
 
@@ -60,7 +65,7 @@ class TTLEvictionThread(_EvictionThread):
 
     def __init__(
         self,
-        cache: Cachetronaut,
+        cache: Cachetronaut | AsyncCachetronaut,
         loop: object = None,
         ttl_cleanup_interval: float = 60,
     ) -> None:
@@ -71,14 +76,14 @@ class TTLEvictionThread(_EvictionThread):
 
     def evict(self) -> None:
         """Remove what has expired by now."""
-        self.cache.clear_expired()
+        self._client.clear_expired()
 
 
 class MemoryEvictionThread(_EvictionThread):
     """Drops the coldest entries from memory while too little RAM is free; the store keeps them.
 
     Args:
-        cache: the client.
+        cache: the client, sync or async.
         loop: ignored; programs written for the original package give it.
         memory_cleanup_interval: seconds between two passes; 0 for none but those of `evict`.
         free_memory_target: RAM to keep free: megabytes, or a fraction of all up to 1.
@@ -89,7 +94,7 @@ class MemoryEvictionThread(_EvictionThread):
 
     def __init__(
         self,
-        cache: Cachetronaut,
+        cache: Cachetronaut | AsyncCachetronaut,
         loop: object = None,
         memory_cleanup_interval: float = 5,
         free_memory_target: float = 500.0,
@@ -106,4 +111,4 @@ class MemoryEvictionThread(_EvictionThread):
 
     def evict(self) -> None:
         """Look at the free memory once, and drop what has to go."""
-        self.cache._relieve(self.free_memory_target)  # noqa: SLF001
+        self._client._relieve(self.free_memory_target)  # noqa: SLF001

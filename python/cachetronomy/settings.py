@@ -23,7 +23,11 @@ from cachetronomy.profiles import check, reasons
 
 # Where a setting is not called as the core calls it.
 _IN_THE_CORE = {"default_profile": "name"}
-_UNKNOWN_TO_THE_CORE = {"db_path", "serializer"}  # It checks them when a client is opened.
+_UNKNOWN_TO_THE_CORE = {
+    "db_path",
+    "serializer",
+    "offload_reads",
+}  # It checks them when a client is opened.
 
 
 def _split_tags(value: object) -> object:
@@ -65,6 +69,9 @@ class CacheSettings(BaseSettings):
     )
     busy_timeout: float | None = Field(
         default=None, description="Seconds to wait for a lock of another process; 5 if not set."
+    )
+    offload_reads: bool | None = Field(
+        default=None, description="Whether the async client reads no file on the event loop."
     )
     time_to_live: int | None = None
     ttl_cleanup_interval: int | None = None

@@ -60,8 +60,14 @@ class SQLiteStore:
         loop: object = None,  # noqa: ARG002
     ) -> None:
         """Open a file."""
+        self._prepare(db_path)
+        self._client._open()
+
+    def _prepare(self, db_path: str | PathLike[str], **settings: Any) -> None:  # noqa: ANN401 - as in the core
         self._client = _core.Cachetronaut()
-        self._client._open(db_path, "default", {}, dict(_NO_EVICTION), max_items_in_memory=0)
+        self._client._prepare(
+            db_path, "default", {}, dict(_NO_EVICTION), max_items_in_memory=0, **settings
+        )
 
     @classmethod
     def _of(cls, client: _core.Cachetronaut) -> Self:

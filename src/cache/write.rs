@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Cache, add};
 use crate::entry::{EntryMeta, FullRow, NewEntry};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::freshness::Commit;
 use crate::memory::{Entry, Resident};
 use crate::store::fence::{Subject, Watch};
@@ -129,11 +129,42 @@ impl<V> Cache<V> {
         watch: &Watch,
     ) -> Result<Option<Commit>> {
         self.check_open()?;
-        let commit = self.store.write_computed(&draft.entry(key), watch)?;
-        if commit.is_some() {
-            add(&self.counters.sets, 1);
+        if watch.has_changed() {
+            return Ok(None);
         }
-        Ok(commit)
+        let (written, commit) = self.store.write_group(&[(draft.entry(key), Some(watch))])?;
+        let written = written.contains(&true);
+        add(&self.counters.sets, u64::from(written));
+        Ok(written.then_some(commit))
+    }
+
+    /// Commits entries of several writers to the store, in one transaction if none is refused; says
+    /// of each how it went. One that was computed comes with its watch; `None`: its key was changed
+    /// meanwhile.
+    pub fn store_group(
+        &self,
+        group: &[(&str, &Draft, Option<&Watch>)],
+    ) -> Vec<Result<Option<Commit>>> {
+        let together = self.check_open().and_then(|()| {
+            let members = group
+                .iter()
+                .map(|(key, draft, watch)| (draft.entry(key), *watch));
+            self.store.write_group(&members.collect::<Vec<_>>())
+        });
+        match together {
+            Ok((written, commit)) => {
+                let count = written.iter().filter(|written| **written).count();
+                add(&self.counters.sets, count as u64);
+                let each = written.into_iter().map(|it| Ok(it.then_some(commit)));
+                each.collect()
+            }
+            // It may be about one of them alone. Who waited for a lock has waited for all.
+            Err(error) if group.len() > 1 && !matches!(error, Error::StoreBusy { .. }) => group
+                .iter()
+                .flat_map(|member| self.store_group(std::slice::from_ref(member)))
+                .collect(),
+            Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     /// Commits a row as it is to the store, in the place of its predecessor.

@@ -232,7 +232,7 @@ impl<'py> FromPyObject<'_, 'py> for Items {
 pub(super) fn settings(
     db_path: Option<&Bound<'_, PyAny>>,
     max_items_in_memory: Items,
-    busy_timeout: f64,
+    busy_timeout: Option<f64>,
 ) -> PyResult<Settings> {
     let mut settings = Settings::default();
     if let Some(given) = db_path {
@@ -248,7 +248,9 @@ pub(super) fn settings(
     if let Items::Given(limit) = max_items_in_memory {
         settings.max_items_in_memory = Some(limit);
     }
-    settings.busy_timeout = parse_busy_timeout(busy_timeout)?;
+    if let Some(seconds) = busy_timeout {
+        settings.busy_timeout = parse_busy_timeout(seconds)?;
+    }
     Ok(settings)
 }
 

@@ -1,5 +1,7 @@
 //! The sync client's operations that read and write in one step, and deadlines, patterns, locks.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -8,9 +10,11 @@ use pyo3::types::PyBool;
 use super::arguments;
 use super::client::Client;
 use super::disabled::Disabled;
+use super::errand::Lane;
 use super::error::InvalidSettingError;
 use super::lock::Lock;
 use super::put::Put;
+use super::run::object;
 use super::shared::Shared;
 use crate::cache::Step;
 use crate::store::glob::Glob;
@@ -62,10 +66,10 @@ impl Client {
         tags: Option<&Bound<'_, PyAny>>,
         prefer: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<Py<PyAny>> {
         let key = arguments::key(key)?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
-        self.shared()?.add(key, value, &put)
+        self.begin(value.py())?.add(key, value, &put)
     }
 
     /// Add `delta` to the int of a key, and return the sum; no other writer comes in between.
@@ -88,7 +92,7 @@ impl Client {
         time_to_live: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<i128> {
+    ) -> PyResult<Py<PyAny>> {
         let step = Step {
             delta: int(delta, 1, "delta")?,
             default: int(default, 0, "default")?,
@@ -110,7 +114,7 @@ impl Client {
         time_to_live: Option<&Bound<'_, PyAny>>,
         tags: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<i128> {
+    ) -> PyResult<Py<PyAny>> {
         let step = Step {
             delta: int(delta, 1, "delta")?.saturating_neg(),
             default: int(default, 0, "default")?,
@@ -124,29 +128,32 @@ impl Client {
     /// Of all threads and processes that pop one key at once, one gets the value. It comes from
     /// the store: an instance of a class comes as the plain map that is stored of it.
     #[pyo3(signature = (key, default = None))]
-    fn pop<'py>(
+    fn pop(
         &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let key = arguments::key(key)?;
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let key: Arc<str> = arguments::key(key)?.into();
         let shared = self.begin(py)?;
-        let row = if shared.switch.is_off() {
-            None
-        } else {
-            let row = shared.reading(py, |cache| cache.pop(key))?;
-            drop(shared.cache.forget([key]));
-            row
-        };
-        let value = match row {
-            Some(row) => shared.decode(py, key, &row)?,
-            None => None,
-        };
-        shared.tell(py);
-        Ok(value
-            .or(default)
-            .unwrap_or_else(|| py.None().into_bound(py)))
+        let otherwise = default.unwrap_or_else(|| py.None());
+        if shared.switch.is_off() {
+            return shared.answer(py, otherwise);
+        }
+        let popped = Arc::clone(&key);
+        shared.run(
+            py,
+            (Lane::Write, true),
+            move |cache| cache.pop(&popped),
+            move |py, shared, row| {
+                drop(shared.cache.forget([&*key]));
+                let value = match row {
+                    Some(row) => shared.decode(py, &key, &row)?,
+                    None => None,
+                };
+                Ok(value.map_or(otherwise, Bound::unbind))
+            },
+        )
     }
 
     /// Let an entry live for so long from now on; return whether there is one.
@@ -159,19 +166,26 @@ impl Client {
         key: &Bound<'_, PyAny>,
         ttl: Option<&Bound<'_, PyAny>>,
         time_to_live: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+    ) -> PyResult<Py<PyAny>> {
         let py = key.py();
-        let key = arguments::key(key)?;
+        let key: Arc<str> = arguments::key(key)?.into();
         let ttl = arguments::ttl(ttl, time_to_live)?;
         let shared = self.begin(py)?;
         if shared.switch.is_off() {
-            return Ok(false);
+            return shared.answer(py, object(py, false)?);
         }
-        let touched = shared.detached(py, |cache| cache.touch(key, ttl))?;
-        if !touched || ttl.is_some_and(Ttl::is_zero) {
-            drop(shared.cache.forget([key]));
-        }
-        Ok(touched)
+        let touched = Arc::clone(&key);
+        shared.run(
+            py,
+            (Lane::Write, false),
+            move |cache| cache.touch(&touched, ttl),
+            move |py, shared, touched| {
+                if !touched || ttl.is_some_and(Ttl::is_zero) {
+                    drop(shared.cache.forget([&*key]));
+                }
+                object(py, touched)
+            },
+        )
     }
 
     /// Return the seconds that an entry has left to live: `math.inf` if it never expires, `None`
@@ -267,7 +281,7 @@ impl Client {
             ));
         }
         let timeout = arguments::timeout(timeout)?;
-        slf.get().shared()?.cache.check_open()?;
+        slf.get().check_usable()?;
         Lock::new(slf, name, ttl, timeout)
     }
 
@@ -276,7 +290,7 @@ impl Client {
     /// counted. Entries stay, `delete`, `evict` and the clearing methods still remove them, lists
     /// of keys still show them, and locks still lock. It may be nested.
     fn disabled(slf: &Bound<'_, Self>) -> PyResult<Disabled> {
-        slf.get().shared()?.cache.check_open()?;
+        slf.get().check_usable()?;
         Ok(Disabled::new(slf))
     }
 }
@@ -287,7 +301,7 @@ impl Client {
         key: &Bound<'_, PyAny>,
         step: Step,
         tags: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<i128> {
+    ) -> PyResult<Py<PyAny>> {
         let py = key.py();
         let key = arguments::key(key)?;
         let tags = tags.map(arguments::tags).transpose()?;
@@ -306,43 +320,68 @@ impl Client {
 }
 
 impl Shared {
-    /// As [`Shared::put`], unless a live entry is there; says whether it was not.
-    pub(super) fn add(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<bool> {
+    /// Stores a value unless a live entry is there; says whether it was not.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        key: &str,
+        value: &Bound<'_, PyAny>,
+        put: &Put,
+    ) -> PyResult<Py<PyAny>> {
         let py = value.py();
-        self.begin(py)?;
         if put.is_void() || self.switch.is_off() {
-            return Ok(false);
+            return self.answer(py, object(py, false)?);
         }
         let part = put.begin(&self.cache);
         let draft = self.encode(key, value, put, &part)?;
-        let Some(commit) = self.detached(py, |cache| cache.add(key, &draft))? else {
-            return Ok(false);
-        };
-        drop(self.cache.keep(key, value.clone().unbind(), &draft, commit));
-        Ok(true)
+        let (key, value) = (String::from(key), value.clone().unbind());
+        self.run(
+            py,
+            (Lane::Write, false),
+            move |cache| {
+                let commit = cache.add(&key, &draft)?;
+                Ok((key, draft, commit))
+            },
+            move |py, shared, (key, draft, commit)| {
+                if let Some(commit) = commit {
+                    drop(shared.cache.keep(&key, value, &draft, commit));
+                }
+                object(py, commit.is_some())
+            },
+        )
     }
 
     /// Adds to the number of a key.
     pub(super) fn increment(
-        &self,
+        self: &Arc<Self>,
         py: Python<'_>,
         key: &str,
         step: Step,
         tags: Option<&[String]>,
-    ) -> PyResult<i128> {
+    ) -> PyResult<Py<PyAny>> {
         if self.switch.is_off() {
-            return Ok(step.from(key, step.default)?);
+            let sum = step.from(key, step.default)?;
+            return self.answer(py, object(py, sum)?);
         }
         let part = self.cache.begin_write(step.ttl, tags);
-        let counted = self.detached(py, |cache| cache.increment(key, step, &part))?;
-        let number = counted.number;
-        drop(match counted.stored {
-            Some((meta, weight, commit)) => {
-                let value = number.into_pyobject(py)?.into_any().unbind();
-                self.cache.keep_as(key, value, meta, weight, commit)
-            }
-            None => self.cache.forget([key]),
-        });
-        Ok(number)
+        let key = String::from(key);
+        self.run(
+            py,
+            (Lane::Write, false),
+            move |cache| {
+                let counted = cache.increment(&key, step, &part)?;
+                Ok((key, counted))
+            },
+            move |py, shared, (key, counted)| {
+                let number = object(py, counted.number)?;
+                drop(match counted.stored {
+                    Some((meta, weight, commit)) => {
+                        let value = number.clone_ref(py);
+                        shared.cache.keep_as(&key, value, meta, weight, commit)
+                    }
+                    None => shared.cache.forget([key.as_str()]),
+                });
+                Ok(number)
+            },
+        )
     }
 }

@@ -4,8 +4,8 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use super::client::Client;
 use super::decorator::CachedFunction;
+use super::errand::Lane;
 use super::wrap::misfit;
 use crate::store::glob::Glob;
 
@@ -21,9 +21,10 @@ impl CachedFunction {
 
     /// The keys of this function's live entries.
     pub(super) fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.shared.begin(py)?;
+        let shared = self.open(py)?;
+        shared.begin(py)?;
         let (prefix, name) = (self.prefix(py)?, self.name.text(py)?);
-        let keys = self.shared.detached(py, |cache| match &prefix {
+        let keys = shared.detached(py, |cache| match &prefix {
             Some(prefix) => cache.matching(Some(prefix), None),
             None => cache.of_function(&name),
         });
@@ -32,34 +33,39 @@ impl CachedFunction {
 
     /// Deletes all entries of this function.
     pub(super) fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.begin(py)?;
+        let shared = self.open(py)?;
+        shared.begin(py)?;
         let (prefix, name) = (self.prefix(py)?, self.name.text(py)?);
-        let removed = self.shared.detached(py, |cache| match &prefix {
+        let removed = shared.detached(py, |cache| match &prefix {
             Some(prefix) => cache.delete_matching(prefix),
             None => cache.delete_by_function(&name),
         })?;
-        drop(self.shared.cache.forget(removed.iter().map(String::as_str)));
+        drop(shared.cache.forget(removed.iter().map(String::as_str)));
         Ok(())
     }
 
     /// Runs work on the store: at once or, for a coroutine function, in the awaitable that is
     /// returned, where no event loop waits for it.
     fn deliver<'py>(
-        &self,
-        py: Python<'py>,
-        work: impl Fn(Python<'_>) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
+        slf: &Bound<'py, Self>,
+        lane: Lane,
+        work: impl Fn(Python<'_>, &Self) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if !self.is_coroutine() {
-            return Ok(work(py)?.into_bound(py));
+        let py = slf.py();
+        if !slf.get().is_coroutine() {
+            return Ok(work(py, slf.get())?.into_bound(py));
         }
+        let function = slf.clone().unbind();
         let call = PyCFunction::new_closure(
             py,
             None,
             None,
-            move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| work(args.py()),
+            move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                work(args.py(), function.get())
+            },
         )?;
         py.import("cachetronomy._coroutines")?
-            .call_method1("off_the_loop", (call,))
+            .call_method1("off_the_loop", (slf, call, lane == Lane::Write))
     }
 }
 
@@ -80,13 +86,13 @@ impl CachedFunction {
     /// coroutine function it is awaited.
     #[pyo3(signature = (*args, **kwargs))]
     pub(super) fn invalidate<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let key = self.key_for(args, kwargs)?;
-        let shared = self.share();
-        self.deliver(args.py(), move |py| {
+        let key = slf.get().key_for(args, kwargs)?;
+        Self::deliver(slf, Lane::Write, move |py, this| {
+            let shared = this.open(py)?;
             shared.begin(py)?;
             let existed = shared.remove(py, &[&key])?;
             existed.contains(&true).into_py_any(py)
@@ -119,11 +125,9 @@ impl CachedFunction {
     /// (`None`: no limit), live entries of this function in the store. Of a coroutine function it
     /// is awaited.
     pub(super) fn cache_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let function = slf.clone().unbind();
-        slf.get().deliver(slf.py(), move |py| {
-            let this = function.get();
+        Self::deliver(slf, Lane::Read, |py, this| {
             let currsize = this.keys(py)?.len();
-            let maxsize = this.share().cache.active().profile.max_items_in_memory;
+            let maxsize = this.shared()?.cache.active().profile.max_items_in_memory;
             let (hits, misses) = this.counts();
             py.import("cachetronomy.info")?
                 .getattr("CacheInfo")?
@@ -135,17 +139,16 @@ impl CachedFunction {
     /// Forget all results of this function, in both tiers, whoever stored them. Of a coroutine
     /// function it is awaited.
     pub(super) fn cache_clear<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let function = slf.clone().unbind();
-        slf.get().deliver(slf.py(), move |py| {
-            function.get().clear(py)?;
+        Self::deliver(slf, Lane::Write, |py, this| {
+            this.clear(py)?;
             Ok(py.None())
         })
     }
 
     /// The client that keeps the results.
     #[getter]
-    pub(super) fn cache(&self, py: Python<'_>) -> Py<Client> {
-        self.client(py)
+    pub(super) fn cache(&self, py: Python<'_>) -> Py<PyAny> {
+        self.owner(py)
     }
 
     /// Pickled by name, as a function is.

@@ -7,7 +7,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::client::Client;
 use super::decorator::CachedFunction;
 use super::memo::Arguments;
 
@@ -81,8 +80,8 @@ impl BoundFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let function = self.function.get();
-        function.invalidate(&self.arguments(args)?, kwargs)
+        let args = self.arguments(args)?;
+        CachedFunction::invalidate(self.function.bind(args.py()), &args, kwargs)
     }
 
     /// Call the function whatever is stored, store what it returns, and return it.
@@ -108,7 +107,7 @@ impl BoundFunction {
 
     /// The client that keeps the results.
     #[getter]
-    fn cache(&self, py: Python<'_>) -> Py<Client> {
+    fn cache(&self, py: Python<'_>) -> Py<PyAny> {
         self.function.get().cache(py)
     }
 

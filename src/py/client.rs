@@ -1,24 +1,23 @@
 //! The sync client.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::arguments::{self, Items};
-use super::error::{CacheClosedError, CachetronomyError};
-use super::fields;
-use super::fork::OPENING;
-use super::manual::{PyManualClock, PyManualGauge};
+use super::arguments;
+use super::disabled::Switch;
+use super::errand::Lanes;
+use super::opening::Plan;
 use super::options::{Options, Raw, Together};
 use super::put::Put;
-use super::registry::register;
+use super::registry::register_lanes;
+use super::run::object;
 use super::shared::Shared;
 use super::wrap::decorate;
 use crate::cache::Cache;
-use crate::pressure::Gauge;
-use crate::time::Clock;
 
 /// A cache in two tiers: live objects in memory over a SQLite file.
 #[pyclass(
@@ -29,36 +28,19 @@ use crate::time::Clock;
     weakref
 )]
 pub(crate) struct Client {
-    shared: OnceLock<Arc<Shared>>,
+    pub(super) plan: OnceLock<Plan>,
+    pub(super) shared: OnceLock<Arc<Shared>>,
+    pub(super) switch: Arc<Switch>,
+    pub(super) lanes: Arc<Lanes>,
+    /// Closed before it was ever open.
+    pub(super) is_over: AtomicBool,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         // Nobody is left to be told of an error.
-        if let Some(shared) = self.shared.get() {
-            Python::try_attach(|py| drop(shared.shutdown(py)));
-        }
+        Python::try_attach(|py| drop(self.end(py)));
     }
-}
-
-impl Client {
-    /// What `__init__` has opened.
-    #[inline]
-    pub(super) fn shared(&self) -> PyResult<&Arc<Shared>> {
-        self.shared.get().ok_or_else(not_open)
-    }
-
-    /// The cache, if it is open, ready for a call that may use the store.
-    pub(super) fn begin(&self, py: Python<'_>) -> PyResult<&Arc<Shared>> {
-        let shared = self.shared()?;
-        shared.begin(py)?;
-        Ok(shared)
-    }
-}
-
-#[cold]
-fn not_open() -> PyErr {
-    CacheClosedError::new_err("this cache was never opened; call super().__init__() first")
 }
 
 #[pymethods]
@@ -67,53 +49,15 @@ impl Client {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        let lanes = Lanes::new();
+        register_lanes(&lanes);
         Self {
+            plan: OnceLock::new(),
             shared: OnceLock::new(),
+            switch: Arc::default(),
+            lanes,
+            is_over: AtomicBool::new(false),
         }
-    }
-
-    /// Opens the cache: the one thing that `__init__` has to do.
-    #[pyo3(signature = (
-        db_path, profile, given, environment, *, max_items_in_memory = Items::NotGiven,
-        busy_timeout = 5.0, serializer = None, clock = None, gauge = None
-    ), text_signature = "($self, db_path, profile, given, environment, *, max_items_in_memory=..., \
-                         busy_timeout=5.0, serializer=None, clock=None, gauge=None)")]
-    #[expect(clippy::too_many_arguments, reason = "everything that can be set")]
-    fn _open(
-        &self,
-        py: Python<'_>,
-        db_path: Option<&Bound<'_, PyAny>>,
-        profile: &Bound<'_, PyAny>,
-        given: &Bound<'_, PyDict>,
-        environment: &Bound<'_, PyDict>,
-        max_items_in_memory: Items,
-        busy_timeout: f64,
-        serializer: Option<&str>,
-        clock: Option<&Bound<'_, PyManualClock>>,
-        gauge: Option<&Bound<'_, PyManualGauge>>,
-    ) -> PyResult<()> {
-        if self.shared.get().is_some() {
-            return Err(CachetronomyError::new_err("this cache is open already"));
-        }
-        let mut settings = arguments::settings(db_path, max_items_in_memory, busy_timeout)?;
-        settings.profile = fields::name(profile)?;
-        settings.given = fields::changes(given)?;
-        settings.environment = fields::changes(environment)?;
-        let serializer = arguments::format(serializer)?;
-        let clock = clock.map_or(Clock::System, |hands| {
-            Clock::Manual(hands.get().clock.clone())
-        });
-        let gauge = gauge.map_or(Gauge::System, |hand| {
-            Gauge::Manual(hand.get().gauge.clone())
-        });
-        // Until it is registered, no fork would know of it.
-        let _inside = OPENING.enter(py);
-        let shared = Arc::new(Shared::open(py, settings, clock, gauge, serializer)?);
-        register(py, &shared)?;
-        shared.tell(py);
-        self.shared
-            .set(shared)
-            .map_err(|_| CachetronomyError::new_err("this cache is open already"))
     }
 
     /// Return the value of a key, or `default` on a miss.
@@ -137,7 +81,7 @@ impl Client {
         let key = arguments::key(key)?;
         let version = arguments::version(version)?;
         model.map_or(Ok(()), arguments::model)?;
-        let shared = self.shared()?;
+        let shared = self.opened(py)?;
         let hash = shared.cache.hash(key);
         let found = match shared.peek(py, hash, key, version, promote) {
             Some(value) => Some(value),
@@ -177,25 +121,26 @@ impl Client {
         tags: Option<&Bound<'_, PyAny>>,
         prefer: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Py<PyAny>> {
         let key = arguments::key(key)?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
-        self.shared()?.put(key, value, &put)
+        let shared = self.begin(value.py())?;
+        let planned = shared.plan_put(key, value, &put, None)?;
+        shared.carry_out(value.py(), planned)
     }
 
     /// Delete a key from both tiers; return whether it existed.
-    fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let key = arguments::key(key)?;
-        Ok(self.begin(py)?.remove(py, &[key])?.contains(&true))
+    fn delete(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let key = String::from(arguments::key(key)?);
+        self.begin(py)?.remove_all(py, vec![key], |py, existed| {
+            object(py, existed.contains(&true))
+        })
     }
 
     /// Return the values of those keys that are there, read in one transaction.
-    fn get_many<'py>(
-        &self,
-        py: Python<'py>,
-        keys: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        self.shared()?.get_many(py, &arguments::keys(keys)?)
+    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        let keys = arguments::keys(keys)?;
+        self.begin(py)?.get_many(py, &keys)
     }
 
     /// Store every item of a mapping, in one transaction; the other parameters as in `set`.
@@ -210,7 +155,7 @@ impl Client {
         version: Option<&Bound<'_, PyAny>>,
         prefer: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Py<PyAny>> {
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
         // Our own copy: encoding runs Python code, which may change the caller's mapping.
         let items = items
@@ -218,15 +163,17 @@ impl Client {
             .get_type::<PyDict>()
             .call1((items,))?
             .cast_into::<PyDict>()?;
-        self.shared()?.put_many(&items, &put)
+        self.begin(items.py())?.put_many(&items, &put)
     }
 
     /// Delete keys from both tiers, in one transaction; return how many existed.
-    fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
+    fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let keys = arguments::keys(keys)?;
-        let keys: Vec<&str> = keys.iter().map(arguments::key).collect::<PyResult<_>>()?;
-        let existed = self.begin(py)?.remove(py, &keys)?;
-        Ok(existed.into_iter().filter(|existed| *existed).count())
+        let keys = keys.iter().map(|key| arguments::key(key).map(String::from));
+        let keys = keys.collect::<PyResult<_>>()?;
+        self.begin(py)?.remove_all(py, keys, |py, existed| {
+            object(py, existed.into_iter().filter(|existed| *existed).count())
+        })
     }
 
     /// Drop a key from memory; the store keeps it.
@@ -254,11 +201,7 @@ impl Client {
     /// Write what is pending and close the cache. Calling it again does nothing; any other call
     /// raises `CacheClosedError` from then on.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        // What was never opened has nothing to close.
-        match self.shared.get() {
-            Some(shared) => Ok(shared.shutdown(py)?),
-            None => Ok(()),
-        }
+        Ok(self.end(py)?)
     }
 
     /// Another name of `shutdown`.
@@ -267,7 +210,7 @@ impl Client {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().shared()?.cache.check_open()?;
+        slf.get().check_usable()?;
         Ok(slf)
     }
 
@@ -303,7 +246,7 @@ impl Client {
         early: Option<&Bound<'py, PyAny>>,
         lock: Together,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().shared()?.cache.check_open()?;
+        slf.get().check_usable()?;
         let options = Options::parse(&Raw {
             ttl,
             time_to_live,
@@ -321,26 +264,28 @@ impl Client {
             early,
             lock,
         })?;
-        decorate(slf, function, options)
+        let owner = match slf.get().plan.get().and_then(|plan| plan.owner.as_ref()) {
+            Some(owner) => owner.bind(slf.py()).call0()?,
+            None => slf.clone().into_any(),
+        };
+        decorate(slf, &owner, function, options)
     }
 
     /// The file, or `":memory:"`.
     #[getter]
     fn db_path(&self) -> PyResult<String> {
-        Ok(self.shared()?.name())
+        self.location().map(ToString::to_string)
     }
 
     /// Whether the cache was closed.
     #[getter]
     fn is_closed(&self) -> bool {
-        self.shared
-            .get()
-            .is_none_or(|shared| shared.cache.check_open().is_err())
+        self.check_usable().is_err()
     }
 
     fn __repr__(&self) -> PyResult<String> {
         let state = if self.is_closed() { " closed" } else { "" };
-        Ok(match self.shared.get() {
+        Ok(match self.plan.get() {
             Some(_) => format!("<Cachetronaut {:?}{state}>", self.db_path()?),
             None => String::from("<Cachetronaut, not open>"),
         })

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -12,18 +11,14 @@ use super::bound::BoundFunction;
 use super::client::Client;
 use super::error::InvalidKeyError;
 use super::fast_call::FastCall;
-use super::flight::Flight;
-use super::lease::{self, Claim};
 use super::memo::{Arguments, Memo};
 use super::naming::{Name, object_of};
-use super::options::{Options, Together};
-use super::results::Outset;
+use super::options::Options;
+use super::results::Reading;
 use super::shared::Shared;
 use super::signature::Signature;
-use super::ticket::Ticket;
 use super::{attention, halt, key};
 use crate::cache::Lookup;
-use crate::settings::Location;
 
 /// What `@cache` makes of a function. A coroutine function has a wrapper in Python, for which this
 /// keeps keys and results.
@@ -31,15 +26,17 @@ use crate::settings::Location;
 pub(crate) struct CachedFunction {
     pub(super) fast_call: FastCall,
     client: Py<Client>,
-    /// The client's, here for the sake of the hot path.
-    pub(super) shared: Arc<Shared>,
+    /// The client as the program knows it.
+    owner: Py<PyAny>,
+    /// The client's once it is open, here for the sake of the hot path.
+    shared: OnceLock<Arc<Shared>>,
     /// The version of results that are hits: the one given or, without one, that of the class that
     /// the function promises, or that of the latest result.
     pub(super) version: AtomicI64,
     pub(super) function: Py<PyAny>,
     is_coroutine: bool,
-    /// The wrapper, an `async def`.
-    coroutine: OnceLock<Py<PyAny>>,
+    /// The wrapper, an `async def`; and one for calls without names, which costs less.
+    coroutine: OnceLock<(Py<PyAny>, Py<PyAny>)>,
     pub(super) options: Options,
     pub(super) name: Name,
     signature: Signature,
@@ -57,11 +54,12 @@ pub(crate) struct CachedFunction {
 impl CachedFunction {
     pub(super) fn new(
         client: &Bound<'_, Client>,
+        owner: &Bound<'_, PyAny>,
         function: &Bound<'_, PyAny>,
         is_coroutine: bool,
         options: Options,
     ) -> PyResult<Self> {
-        let name = Name::of(function, Some(client.as_any()), &options.ignore)?;
+        let name = Name::of(function, Some(owner), &options.ignore)?;
         // The object of a bound method is no parameter of it.
         let object = object_of(function)?;
         let mut ignore = options.ignore.clone();
@@ -70,7 +68,8 @@ impl CachedFunction {
         Ok(Self {
             fast_call: FastCall::new(),
             client: client.clone().unbind(),
-            shared: Arc::clone(client.get().shared()?),
+            owner: owner.clone().unbind(),
+            shared: OnceLock::new(),
             version: AtomicI64::new(options.put.version.unwrap_or(1)),
             function: function.clone().unbind(),
             is_coroutine,
@@ -86,12 +85,30 @@ impl CachedFunction {
         })
     }
 
-    pub(super) fn share(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    /// The client's, once it is open.
+    pub(super) fn shared(&self) -> PyResult<&Arc<Shared>> {
+        if let Some(shared) = self.shared.get() {
+            return Ok(shared);
+        }
+        let shared = self.client.get().shared()?;
+        Ok(self.shared.get_or_init(|| Arc::clone(shared)))
     }
 
-    pub(super) fn client(&self, py: Python<'_>) -> Py<Client> {
-        self.client.clone_ref(py)
+    /// The client, open: before each call that memory does not answer. To open it may wait for a
+    /// lock or the disk.
+    pub(super) fn open(&self, py: Python<'_>) -> PyResult<&Arc<Shared>> {
+        if self.shared.get().is_none() {
+            self.client.get().opened(py)?;
+        }
+        self.shared()
+    }
+
+    pub(super) fn client(&self) -> &Py<Client> {
+        &self.client
+    }
+
+    pub(super) fn owner(&self, py: Python<'_>) -> Py<PyAny> {
+        self.owner.clone_ref(py)
     }
 
     /// Its name, for people.
@@ -104,11 +121,18 @@ impl CachedFunction {
     }
 
     pub(super) fn coroutine(&self) -> Option<&Py<PyAny>> {
-        self.coroutine.get()
+        self.coroutine_for(false)
     }
 
-    pub(super) fn set_coroutine(&self, coroutine: Bound<'_, PyAny>) {
-        self.coroutine.get_or_init(|| coroutine.unbind());
+    /// The wrapper for calls whose arguments are all positional, or for any.
+    #[inline]
+    pub(super) fn coroutine_for(&self, positional: bool) -> Option<&Py<PyAny>> {
+        let (any, plain) = self.coroutine.get()?;
+        Some(if positional { plain } else { any })
+    }
+
+    pub(super) fn set_coroutine(&self, any: Py<PyAny>, plain: Py<PyAny>) {
+        self.coroutine.get_or_init(|| (any, plain));
     }
 
     /// Calls that were answered from the cache, and calls that were not.
@@ -130,7 +154,7 @@ impl CachedFunction {
             // The slow way looks closer, and makes the key anew.
             return None;
         }
-        let cache = &self.shared.cache;
+        let cache = &self.shared.get()?.cache;
         // What left memory comes out with the answer, and is dropped after both locks are free.
         let lookup = self.memo.find(args, |key, hits| {
             let found = cache.lookup(key.hash, &key.text, version, true, |value, meta| {
@@ -225,26 +249,27 @@ impl CachedFunction {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        if let Some(coroutine) = this.coroutine.get() {
+        if let Some(coroutine) = this.coroutine_for(kwargs.is_none()) {
             return coroutine.bind(py).call(args, kwargs);
         }
-        if this.shared.has_exited() || this.shared.is_disabled()? {
+        let shared = this.open(py)?;
+        if shared.has_exited() || shared.is_disabled()? {
             return this.call_function(args, kwargs);
         }
         let Some(key) = this.build_key(args, kwargs)? else {
             // The function itself says best what does not fit.
             return this.call_function(args, kwargs);
         };
-        if let Some((value, is_due)) = this.glance(args, kwargs, &key)? {
+        if let Some((value, is_due)) = this.glance(args, kwargs, &key, Reading::Patient)? {
             if is_due {
                 Self::refresh_in_background(slf, &key, args, kwargs)?;
             }
             return Ok(value);
         }
         loop {
-            let flight = this.board(&key, None, &[]);
+            let flight = this.board(&key, None, &[])?;
             if let Some(flight) = flight.as_ref().filter(|flight| !flight.is_leader()) {
-                this.count_follower();
+                this.count_follower()?;
                 match flight.follow(py)? {
                     Some(value) => return Ok(value),
                     None => continue,
@@ -256,85 +281,6 @@ impl CachedFunction {
             }
             return result;
         }
-    }
-
-    /// What a call that missed has to do; `None`: it computes for itself.
-    pub(super) fn board(&self, key: &str, task: Option<u64>, ancestors: &[u64]) -> Option<Flight> {
-        if self.options.together == Together::Nobody {
-            return None;
-        }
-        let version = self.version.load(Ordering::Relaxed);
-        Flight::board(self.shared.id(), version, key, task, ancestors)
-    }
-
-    /// One that missed, and waits for somebody else's result.
-    pub(super) fn count_follower(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        self.shared.cache.count_miss();
-    }
-
-    /// Whether to compute takes a lease, which others could have.
-    pub(super) fn needs_lease(&self) -> bool {
-        self.options.together == Together::Machine
-            && *self.shared.cache.location() != Location::Memory
-    }
-
-    /// The result of the one that computes for all who wait; or alone, because to wait would be to
-    /// wait for itself: for its own lease, too.
-    fn lead<'py>(
-        &self,
-        py: Python<'py>,
-        key: &str,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-        flight: Option<&Flight>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let ticket = match self.set_out(key, args, kwargs)? {
-            Outset::Known(value) => return Ok(value),
-            Outset::Missed(ticket) => ticket,
-        };
-        if let Some(flight) = flight {
-            flight.outdated_by(&ticket.watch);
-        }
-        if self.needs_lease() && flight.is_some() {
-            match lease::claim(py, &self.shared, key, || self.look_again(py, key))? {
-                Claim::Value(value) => return Ok(value),
-                Claim::Lease(lease) => ticket.hold(lease),
-                Claim::Alone | Claim::Wait => {}
-            }
-        }
-        let result = self.compute(&ticket, args, kwargs);
-        ticket.end_lease(py);
-        result
-    }
-
-    /// Calls the function, and stores what it returns.
-    pub(super) fn compute<'py>(
-        &self,
-        ticket: &Ticket,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        let start = Instant::now();
-        let result = self.call_function(args, kwargs);
-        let compute_us = i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX);
-        match &result {
-            Ok(value) => {
-                if let Some(put) = self.judge(ticket, value, compute_us)? {
-                    self.store(ticket, value, &put)?;
-                }
-            }
-            Err(error) => {
-                if let Some(value) = self.rescue(py, ticket, error)? {
-                    return Ok(value);
-                }
-                if let Some((data, put)) = self.judge_failure(py, ticket, error, compute_us)? {
-                    self.store_failure(py, ticket, &data, &put);
-                }
-            }
-        }
-        result
     }
 }
 
@@ -376,8 +322,10 @@ impl CachedFunction {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.client)?;
+        visit.call(&self.owner)?;
         visit.call(&self.function)?;
-        visit.call(self.coroutine.get())?;
+        visit.call(self.coroutine_for(false))?;
+        visit.call(self.coroutine_for(true))?;
         self.options.traverse(&visit)?;
         self.name.traverse(&visit)?;
         self.signature.traverse(&visit)?;

@@ -52,10 +52,8 @@ impl Disabled {
 impl Drop for Disabled {
     fn drop(&mut self) {
         // A generator, say, that was never run to its end.
-        if let Ok(shared) = self.client.get().shared() {
-            for _ in 0..*self.depth.get_mut() {
-                shared.switch.on();
-            }
+        for _ in 0..*self.depth.get_mut() {
+            self.client.get().switch.on();
         }
     }
 }
@@ -63,10 +61,10 @@ impl Drop for Disabled {
 #[pymethods]
 impl Disabled {
     fn __enter__(&self) -> PyResult<()> {
-        let shared = self.client.get().shared()?;
-        shared.cache.check_open()?;
+        let client = self.client.get();
+        client.check_usable()?;
         self.depth.fetch_add(1, Ordering::Relaxed);
-        shared.switch.off();
+        client.switch.off();
         Ok(())
     }
 
@@ -77,7 +75,7 @@ impl Disabled {
         if depth.try_update(order, order, less).is_err() {
             return Err(CachetronomyError::new_err("disabled() was not entered"));
         }
-        self.client.get().shared()?.switch.on();
+        self.client.get().switch.on();
         Ok(())
     }
 

@@ -67,13 +67,16 @@ unsafe extern "C" fn vectorcall(
 ) -> *mut PyObject {
     // SAFETY: the interpreter calls this, so the thread is attached to it until this returns.
     let py = unsafe { Python::assume_attached() };
-    // SAFETY: the interpreter lends `callable`, which is of the type that has this pointer, and
-    // `names`, which is null or a tuple.
-    let (function, names) = unsafe {
-        (
-            Borrowed::from_ptr(py, callable).cast_unchecked::<CachedFunction>(),
-            Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>()),
-        )
+    // SAFETY: the interpreter lends `callable`, which is of the type that has this pointer.
+    let function = unsafe { Borrowed::from_ptr(py, callable).cast_unchecked::<CachedFunction>() };
+    if let Some(coroutine) = function.get().coroutine_for(names.is_null()) {
+        // SAFETY: the arguments as they were lent, in the same shape, for the time of this call; what
+        // is called lives as long as `callable`, which is lent too.
+        return unsafe { ffi::PyObject_Vectorcall(coroutine.as_ptr(), args, nargsf, names) };
+    }
+    // SAFETY: the interpreter lends `names`, which is null or a tuple.
+    let names = unsafe {
+        Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>())
     };
     // SAFETY: a mask.
     let positional = unsafe { ffi::PyVectorcall_NARGS(nargsf) }.cast_unsigned();

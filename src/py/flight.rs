@@ -211,19 +211,25 @@ impl Flight {
 /// Compute-once for `get_or_compute`.
 #[pymethods]
 impl Client {
-    /// Who missed on a key boards with this; `None`: compute for yourself.
+    /// Who missed on a key boards with this; `None`: compute for yourself. `task` and `ancestors`: as
+    /// in `_lookup` of a coroutine function.
+    #[pyo3(signature = (key, version, lock, task = None, ancestors = Vec::new()),
+           text_signature = "($self, key, version, lock, task=None, ancestors=())")]
+    #[expect(clippy::needless_pass_by_value, reason = "the shape of the protocol")]
     fn _board(
         &self,
         py: Python<'_>,
         key: &str,
         version: i64,
         lock: Together,
+        task: Option<u64>,
+        ancestors: Vec<u64>,
     ) -> PyResult<Option<Flight>> {
         let shared = self.begin(py)?;
         if shared.is_disabled()? || lock == Together::Nobody {
             return Ok(None);
         }
-        Ok(Flight::board(shared.id(), version, key, None, &[]))
+        Ok(Flight::board(shared.id(), version, key, task, &ancestors))
     }
 
     /// Waits until no other process computes the value of a key: `(value, None)` if `look()` finds
@@ -239,14 +245,43 @@ impl Client {
         if *shared.cache.location() == Location::Memory || shared.is_disabled()? {
             return Ok((missing, None));
         }
-        let look = || {
-            look.call0()
-                .map(|value| Some(value).filter(|it| !it.is(&missing)))
-        };
-        Ok(match lease::claim(py, shared, key, look)? {
-            Claim::Value(value) => (value, None),
-            Claim::Lease(lease) => (missing, Some(lease)),
-            Claim::Alone | Claim::Wait => (missing, None),
-        })
+        Ok(
+            match lease::claim(py, shared, key, || look_with(look, &missing))? {
+                Claim::Value(value) => (value, None),
+                Claim::Lease(lease) => (missing, Some(lease)),
+                Claim::Alone | Claim::Wait => (missing, None),
+            },
+        )
     }
+
+    /// As `_claim`, but tries once: `(done, value or MISS, lease or None)`. Not done: another process
+    /// computes, try again later. It may wait for the disk.
+    fn _try_claim<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        look: &Bound<'py, PyAny>,
+    ) -> PyResult<(bool, Bound<'py, PyAny>, Option<Lease>)> {
+        let missing = miss(py)?.into_bound(py).into_any();
+        let shared = self.begin(py)?;
+        if *shared.cache.location() == Location::Memory || shared.is_disabled()? {
+            return Ok((true, missing, None));
+        }
+        Ok(
+            match lease::try_claim(py, shared, key, || look_with(look, &missing))? {
+                Claim::Value(value) => (true, value, None),
+                Claim::Lease(lease) => (true, missing, Some(lease)),
+                Claim::Alone => (true, missing, None),
+                Claim::Wait => (false, missing, None),
+            },
+        )
+    }
+}
+
+fn look_with<'py>(
+    look: &Bound<'py, PyAny>,
+    missing: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let value = look.call0()?;
+    Ok((!value.is(missing)).then_some(value))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::registry::open_clients;
+use super::registry::{open_clients, open_lanes};
 use super::{flight, refresh};
 
 /// Between two looks at a door. Only a fork makes anybody wait here.
@@ -31,20 +31,32 @@ pub(super) struct Door {
 pub(super) struct Visit<'a>(&'a Door);
 
 thread_local! {
-    /// This is a background thread of ours, which runs a destructor.
+    /// This is a background thread of ours: while it runs a destructor, or one that serves an event
+    /// loop.
     static BACKGROUND: Cell<bool> = const { Cell::new(false) };
     /// This thread forks the process. Hooks of others, and in the child the destructors of what
     /// other threads had, run on it before our own hook ends the fork.
     static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// This thread is one of ours from now on: it passes doors that a fork has closed, because the fork
+/// waits for it.
+pub(super) fn mark_background() {
+    BACKGROUND.set(true);
+}
+
+/// Whether this thread is one of ours.
+pub(super) fn is_background() -> bool {
+    BACKGROUND.get()
+}
+
 /// Drops values that a background thread removed from memory. When the interpreter is about to end
 /// they are left where they are.
 pub(super) fn drop_in_background(values: Vec<Py<PyAny>>) {
     Python::try_attach(|_| {
-        BACKGROUND.set(true);
+        let before = BACKGROUND.replace(true);
         drop(values);
-        BACKGROUND.set(false);
+        BACKGROUND.set(before);
     });
 }
 
@@ -130,6 +142,10 @@ pub(crate) fn before_fork(py: Python<'_>) {
     for client in &clients {
         py.detach(|| client.maintenance.pause());
     }
+    let lanes = open_lanes();
+    for lanes in &lanes {
+        py.detach(|| lanes.pause());
+    }
     for client in &clients {
         // A fork cannot be refused; what could not be written or closed is counted.
         if py.detach(|| client.cache.suspend()).is_err() {
@@ -161,4 +177,10 @@ pub(crate) fn after_fork() {
         client.door.open();
     }
     OPENING.open();
+    for lanes in open_lanes() {
+        if is_child {
+            lanes.forget();
+        }
+        lanes.resume();
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use super::errand::Lane;
 use super::patience::Patience;
 use super::shared::Shared;
 use crate::cache::LEASE_LIFE;
@@ -88,6 +89,29 @@ impl Lease {
         {
             self.shared.cache.count_error();
         }
+    }
+}
+
+impl Lease {
+    /// As [`Lease::end`], where no event loop waits for it: an awaitable where one runs.
+    pub(super) fn end_aside(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Some(owner) = self.give_up() else {
+            return Ok(py.None());
+        };
+        self.shared.run_aside(
+            py,
+            (Lane::Write, false),
+            move |cache| {
+                if cache
+                    .release(&owner)
+                    .is_err_and(|error| error != Error::Closed)
+                {
+                    cache.count_error();
+                }
+                Ok(())
+            },
+            |py, _, ()| Ok(py.None()),
+        )
     }
 }
 

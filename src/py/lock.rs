@@ -5,6 +5,7 @@
 //! core, where it holds neither the interpreter nor the door that a fork closes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::client::Client;
 use super::error::{CachetronomyError, StoreBusyError};
 use super::log;
 use super::patience::Patience;
+use super::run::object;
 use super::shared::Shared;
 use crate::cache::new_owner;
 use crate::error::Error;
@@ -31,10 +33,19 @@ const PREFIX: &str = "lock:";
 static WAITING: Mutex<Vec<Waiter>> = Mutex::new(Vec::new());
 
 struct Waiter {
+    number: u64,
     lease: Lease,
-    thread: Thread,
+    sleeper: Sleeper,
     /// A forked child inherits the list, but not the threads.
     process: u32,
+}
+
+/// Who is to be woken, and how.
+#[derive(Clone)]
+enum Sleeper {
+    Thread(Thread),
+    /// By a call, on any thread.
+    Task(Arc<Py<PyAny>>),
 }
 
 /// A lease of one store.
@@ -44,41 +55,50 @@ struct Lease {
     name: Arc<str>,
 }
 
-/// A thread's place among those that wait, until it is dropped.
-struct Place<'a> {
-    lease: &'a Lease,
-    has_lease: bool,
+/// A place among those that wait, until it is dropped.
+struct Place {
+    lease: Lease,
+    number: u64,
+    has_lease: AtomicBool,
 }
 
-impl<'a> Place<'a> {
-    fn take(lease: &'a Lease) -> Self {
-        let process = std::process::id();
+impl Place {
+    fn take(lease: &Lease, sleeper: Sleeper) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let (number, process) = (NEXT.fetch_add(1, Ordering::Relaxed), std::process::id());
         let mut waiting = WAITING.lock();
-        waiting.retain(|waiter| waiter.process == process);
+        let (own, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut *waiting)
+            .into_iter()
+            .partition(|waiter| waiter.process == process);
+        *waiting = own;
         waiting.push(Waiter {
+            number,
             lease: lease.clone(),
-            thread: std::thread::current(),
+            sleeper,
             process,
         });
+        drop(waiting);
+        drop(gone);
         Self {
-            lease,
-            has_lease: false,
+            lease: lease.clone(),
+            number,
+            has_lease: AtomicBool::new(false),
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let me = std::thread::current().id();
-        let is_mine = |waiter: &Waiter| waiter.thread.id() == me && waiter.lease == *self.lease;
         let mut waiting = WAITING.lock();
-        if let Some(at) = waiting.iter().rposition(is_mine) {
-            waiting.remove(at);
-        }
+        let at = waiting
+            .iter()
+            .position(|waiter| waiter.number == self.number);
+        let left = at.map(|at| waiting.remove(at));
         drop(waiting);
-        if !self.has_lease {
+        drop(left);
+        if !self.has_lease.load(Ordering::Relaxed) {
             // It may have been woken for nothing.
-            wake(self.lease);
+            wake(&self.lease);
         }
     }
 }
@@ -86,8 +106,19 @@ impl Drop for Place<'_> {
 /// Wakes who has waited longest for a lease.
 fn wake(lease: &Lease) {
     let waiting = WAITING.lock();
-    if let Some(waiter) = waiting.iter().find(|waiter| waiter.lease == *lease) {
-        waiter.thread.unpark();
+    let first = waiting.iter().find(|waiter| waiter.lease == *lease);
+    let sleeper = first.map(|waiter| waiter.sleeper.clone());
+    drop(waiting);
+    match sleeper {
+        Some(Sleeper::Thread(thread)) => thread.unpark(),
+        Some(Sleeper::Task(tell)) => {
+            Python::try_attach(|py| {
+                if let Err(error) = tell.call0(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }
+        None => {}
     }
 }
 
@@ -117,10 +148,9 @@ impl Lock {
         ttl: Ttl,
         timeout: Option<Duration>,
     ) -> PyResult<Self> {
-        let shared = client.get().shared()?;
-        let place = match shared.cache.location() {
+        let place = match client.get().location()? {
             // Nobody else's, though all are called the same.
-            Location::Memory => format!("{:p}", Arc::as_ptr(shared)),
+            Location::Memory => format!("{:p}", client.as_ptr()),
             Location::File(path) => path.display().to_string(),
         };
         Ok(Self {
@@ -153,11 +183,11 @@ impl Lock {
     fn wait(&self, py: Python<'_>, shared: &Shared, owner: &str) -> PyResult<()> {
         let start = Instant::now();
         // Before the look that it waits for the end of: what is released in between wakes it.
-        let mut place = Place::take(&self.lease);
+        let place = Place::take(&self.lease, Sleeper::Thread(std::thread::current()));
         let mut patience = Patience::default();
         loop {
             if self.try_take(py, shared, owner)? {
-                place.has_lease = true;
+                place.has_lease.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             let left = self
@@ -220,8 +250,33 @@ impl Lock {
             // The parent of this forked process holds it.
             return Ok(());
         }
+        self.give_back(py, &held.owner)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Lock {:?}>", self.name())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.client)
+    }
+
+    /// A name under which it can be taken once.
+    #[staticmethod]
+    fn _new_owner() -> String {
+        new_owner()
+    }
+
+    /// Tries once to take it; may wait for the disk.
+    fn _take(&self, py: Python<'_>, owner: &str) -> PyResult<bool> {
+        self.try_take(py, self.client.get().begin(py)?, owner)
+    }
+
+    /// Gives it back; may wait for the disk.
+    #[pyo3(name = "_give_back")]
+    fn give_back(&self, py: Python<'_>, owner: &str) -> PyResult<()> {
         let (shared, lease) = (self.client.get().shared()?, &self.lease);
-        let kept = shared.detached(py, |cache| cache.end_lease(&lease.name, &held.owner))?;
+        let kept = shared.detached(py, |cache| cache.end_lease(&lease.name, owner))?;
         wake(lease);
         if !kept {
             let message = format!(
@@ -235,11 +290,32 @@ impl Lock {
         Ok(())
     }
 
-    fn __repr__(&self) -> String {
-        format!("<Lock {:?}>", self.name())
+    /// A place among those that wait; `tell()` is called when it is worth another try.
+    fn _wait(&self, tell: Py<PyAny>) -> LockPlace {
+        LockPlace(Place::take(&self.lease, Sleeper::Task(Arc::new(tell))))
     }
 
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.client)
+    /// Seconds to wait at most; `None`: for ever.
+    #[getter]
+    fn _timeout(&self) -> Option<f64> {
+        self.timeout.map(|timeout| timeout.as_secs_f64())
+    }
+
+    /// The error of a wait that was too long.
+    fn _busy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let error = self.busy(self.client.get().shared()?);
+        object(py, error.into_value(py))
+    }
+}
+
+/// A task's place among those that wait for a lock, until it is freed.
+#[pyclass(name = "_LockPlace", module = "cachetronomy._core", frozen)]
+pub(crate) struct LockPlace(Place);
+
+#[pymethods]
+impl LockPlace {
+    /// It has the lock: nobody else need be woken in its place.
+    fn won(&self) {
+        self.0.has_lease.store(true, Ordering::Relaxed);
     }
 }

@@ -9,9 +9,11 @@ mod bound;
 mod bulk;
 mod cells;
 mod client;
+mod compute;
 mod coroutine;
 mod decorator;
 mod disabled;
+mod errand;
 mod error;
 mod failure;
 mod fast_call;
@@ -28,12 +30,15 @@ mod log;
 mod manual;
 mod memo;
 mod naming;
+mod opening;
 mod options;
 mod patience;
 mod put;
+mod recall;
 mod refresh;
 mod registry;
 mod results;
+mod run;
 mod sentinel;
 mod shared;
 mod signature;
@@ -52,9 +57,13 @@ mod _core {
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
+    use super::coroutine::Fetched;
+    #[pymodule_export]
     use super::decorator::CachedFunction;
     #[pymodule_export]
     use super::disabled::Disabled;
+    #[pymodule_export]
+    use super::errand::Delivery;
     #[pymodule_export]
     use super::fields::check_setting;
     #[pymodule_export]
@@ -70,7 +79,7 @@ mod _core {
     #[pymodule_export]
     use super::lease::Lease;
     #[pymodule_export]
-    use super::lock::Lock;
+    use super::lock::{Lock, LockPlace};
     #[pymodule_export]
     use super::manual::{PyManualClock, PyManualGauge};
     #[pymodule_export]
@@ -100,6 +109,7 @@ mod _core {
         module.add("_PROFILE_DEFAULTS", super::fields::defaults(module.py())?)?;
         module.add("_LEASE_LIFE", crate::cache::LEASE_LIFE.as_secs_f64())?;
         module.add("MISS", super::sentinel::miss(module.py())?)?;
+        module.add("_LATER", super::sentinel::later(module.py())?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

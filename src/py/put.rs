@@ -6,10 +6,13 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::arguments;
-use super::error::SerializationError;
+use super::errand::{Answer, Lane};
+use super::error::{CachetronomyError, SerializationError};
 use super::shared::Shared;
 use super::value::{self, Prefer};
 use crate::cache::{Cache, Draft, Part};
+use crate::error::Result;
+use crate::freshness::Commit;
 use crate::store::fence::Watch;
 use crate::time::Ttl;
 
@@ -61,40 +64,151 @@ impl Put {
     }
 }
 
-impl Shared {
-    /// Stores one value, then keeps it in memory.
-    pub(super) fn put(&self, key: &str, value: &Bound<'_, PyAny>, put: &Put) -> PyResult<()> {
-        self.put_computed(key, value, put, None)
+/// A value that is encoded and waits to be stored.
+pub(super) struct PutWork {
+    shared: Arc<Shared>,
+    key: String,
+    value: Py<PyAny>,
+    draft: Draft,
+    /// Of a value that was computed: it is not stored if its key was changed meanwhile.
+    watch: Option<Arc<Watch>>,
+    /// Whether it is the result of a decorated function, which must not be lost.
+    is_result: bool,
+}
+
+/// What a write comes to.
+pub(super) enum Planned {
+    /// Nothing is stored.
+    Nothing,
+    /// Nothing is kept, and what is there goes.
+    Removal(String),
+    /// A value is stored.
+    Put(PutWork),
+}
+
+impl PutWork {
+    /// Stores it, then keeps it in memory.
+    pub(super) fn store_now(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let stored = self.shared.detached(py, |cache| match &self.watch {
+            Some(watch) => cache.store_computed(&self.key, &self.draft, watch),
+            None => cache.store(&[(&self.key, &self.draft)]).map(Some),
+        });
+        self.finish(py, stored)
     }
 
-    /// As [`Shared::put`] of a value that was computed, unless its key was changed meanwhile.
-    pub(super) fn put_computed(
-        &self,
+    /// Stores all of one client, in one transaction.
+    pub(super) fn store_all(puts: Vec<Self>) -> Vec<Answer> {
+        let Some(shared) = puts.first().map(|put| Arc::clone(&put.shared)) else {
+            return Vec::new();
+        };
+        let group: Vec<_> = puts
+            .iter()
+            .map(|put| (put.key.as_str(), &put.draft, put.watch.as_deref()))
+            .collect();
+        let stored = shared.cache.store_group(&group);
+        puts.into_iter()
+            .zip(stored)
+            .map(|(put, stored)| -> Answer { Box::new(move |py| put.finish(py, stored)) })
+            .collect()
+    }
+
+    fn finish(self, py: Python<'_>, stored: Result<Option<Commit>>) -> PyResult<Py<PyAny>> {
+        match stored {
+            Ok(Some(commit)) => {
+                let cache = &self.shared.cache;
+                drop(cache.keep(&self.key, self.value, &self.draft, commit));
+                Ok(py.None())
+            }
+            Ok(None) => Ok(py.None()),
+            Err(_) if self.is_result && self.shared.has_exited() => Ok(py.None()),
+            Err(error) if self.is_result => Err(carry(error.into(), self.value.bind(py))?),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The error with the result that it is about.
+pub(super) fn carry(error: PyErr, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let py = value.py();
+    if error.is_instance_of::<CachetronomyError>(py) {
+        error.value(py).setattr("value", value)?;
+    }
+    Ok(error)
+}
+
+impl Planned {
+    /// It is the result of a decorated function.
+    pub(super) fn of_function(self) -> Self {
+        match self {
+            Self::Put(put) => Self::Put(PutWork {
+                is_result: true,
+                ..put
+            }),
+            other => other,
+        }
+    }
+}
+
+impl Shared {
+    /// Encodes a value that is to be stored; `watch`: of one that was computed.
+    pub(super) fn plan_put(
+        self: &Arc<Self>,
         key: &str,
         value: &Bound<'_, PyAny>,
         put: &Put,
-        watch: Option<&Watch>,
-    ) -> PyResult<()> {
-        let py = value.py();
-        self.begin(py)?;
+        watch: Option<&Arc<Watch>>,
+    ) -> PyResult<Planned> {
+        self.begin(value.py())?;
         if self.switch.is_off() {
-            return Ok(());
+            return Ok(Planned::Nothing);
         }
         if put.is_void() {
-            self.remove(py, &[key])?;
-            return Ok(());
+            return Ok(Planned::Removal(String::from(key)));
         }
         let part = put.begin(&self.cache);
-        let draft = self.encode(key, value, put, &part)?;
-        let commit = self.detached(py, |cache| match watch {
-            Some(watch) => cache.store_computed(key, &draft, watch),
-            None => cache.store(&[(key, &draft)]).map(Some),
-        })?;
-        let Some(commit) = commit else {
-            return Ok(());
-        };
-        drop(self.cache.keep(key, value.clone().unbind(), &draft, commit));
-        Ok(())
+        Ok(Planned::Put(PutWork {
+            shared: Arc::clone(self),
+            key: String::from(key),
+            value: value.clone().unbind(),
+            draft: self.encode(key, value, put, &part)?,
+            watch: watch.map(Arc::clone),
+            is_result: false,
+        }))
+    }
+
+    /// Carries a write out.
+    pub(super) fn carry_out(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        planned: Planned,
+    ) -> PyResult<Py<PyAny>> {
+        match planned {
+            Planned::Nothing => self.answer(py, py.None()),
+            Planned::Removal(key) => self.remove_all(py, vec![key], |py, _| Ok(py.None())),
+            Planned::Put(put) => self.run_put(py, put),
+        }
+    }
+
+    /// As [`Shared::carry_out`] for a coroutine function, with either client: an awaitable where an
+    /// event loop runs.
+    pub(super) fn carry_out_aside(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        planned: Planned,
+    ) -> PyResult<Py<PyAny>> {
+        match planned {
+            Planned::Nothing => Ok(py.None()),
+            Planned::Removal(key) => self.run_aside(
+                py,
+                (Lane::Write, false),
+                move |cache| cache.delete(&[&key]).map(|_| key),
+                |py, shared, key| {
+                    drop(shared.cache.forget([key.as_str()]));
+                    Ok(py.None())
+                },
+            ),
+            Planned::Put(put) => self.put_aside(py, put),
+        }
     }
 
     pub(super) fn encode(

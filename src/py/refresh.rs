@@ -88,8 +88,8 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Ticket>> {
-        let (py, now) = (args.py(), self.shared.cache.now());
-        let Some(refreshing) = Refreshing::begin(self.shared.id(), key, now) else {
+        let (py, now) = (args.py(), self.shared()?.cache.now());
+        let Some(refreshing) = Refreshing::begin(self.shared()?.id(), key, now) else {
             return Ok(None);
         };
         let made = self.ticket_for(String::from(key), args, kwargs, None);
@@ -113,14 +113,14 @@ impl CachedFunction {
         refreshing: &Refreshing,
         error: PyErr,
     ) -> PyResult<()> {
-        refreshing.end(Some(self.shared.cache.now().after(PAUSE)));
+        refreshing.end(Some(self.shared()?.cache.now().after(PAUSE)));
         if !error.is_instance_of::<PyException>(py) {
             return Err(error);
         }
-        if self.shared.cache.check_open().is_err() {
+        if self.shared()?.cache.check_open().is_err() {
             return Ok(());
         }
-        self.shared.cache.count_error();
+        self.shared()?.cache.count_error();
         log::error(py, &format!("key {key:?}: its refresh failed"), error);
         Ok(())
     }
@@ -173,7 +173,7 @@ impl CachedFunction {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<()> {
         let py = args.py();
-        let flight = self.board(&ticket.key, None, &[]);
+        let flight = self.board(&ticket.key, None, &[])?;
         if flight.as_ref().is_some_and(|flight| !flight.is_leader()) {
             // Somebody computes it already.
             return Ok(());
@@ -181,7 +181,7 @@ impl CachedFunction {
         if let Some(flight) = &flight {
             flight.outdated_by(&ticket.watch);
         }
-        if self.needs_lease() && !self.try_lease(py, ticket)? {
+        if self.needs_lease()? && !self.try_lease(py, ticket)? {
             return Ok(());
         }
         let result = self.compute(ticket, args, kwargs);
@@ -197,7 +197,7 @@ impl CachedFunction {
 
     /// Takes the lease for a refresh, if nobody has it.
     pub(super) fn try_lease(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
-        let claimed = lease::try_claim(py, &self.shared, &ticket.key, || Ok(None::<()>))?;
+        let claimed = lease::try_claim(py, self.shared()?, &ticket.key, || Ok(None::<()>))?;
         let Claim::Lease(lease) = claimed else {
             return Ok(false);
         };
@@ -216,7 +216,9 @@ impl CachedFunction {
     }
 
     fn is_within(&self, arrival: &Arrival, grace: Option<Ttl>) -> bool {
-        let staleness = self.shared.cache.staleness(&arrival.row).unwrap_or(0);
+        let shared = self.shared().ok();
+        let staleness = shared.and_then(|shared| shared.cache.staleness(&arrival.row));
+        let staleness = staleness.unwrap_or(0);
         match grace {
             Some(Ttl::Micros(micros)) => staleness < micros,
             Some(Ttl::Never) => true,
@@ -242,7 +244,7 @@ impl CachedFunction {
             // Nothing to be had of it: the exception is what the caller has to see.
             return Ok(None);
         };
-        self.shared.cache.count_error();
+        self.shared()?.cache.count_error();
         let message = format!(
             "key {:?}: computing it failed, the stale result is used: {}",
             ticket.key,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use super::errand::Lanes;
 use super::fork;
 use super::shared::Shared;
 use crate::store::sqlite;
@@ -27,6 +28,21 @@ pub(super) fn register(py: Python<'_>, shared: &Arc<Shared>) -> PyResult<()> {
     open.retain(|client| client.strong_count() > 0);
     open.push(Arc::downgrade(shared));
     Ok(())
+}
+
+/// Queues that may have threads, which no child inherits.
+static LANES: Mutex<Vec<Weak<Lanes>>> = Mutex::new(Vec::new());
+
+/// A fork passes these by.
+pub(super) fn register_lanes(lanes: &Arc<Lanes>) {
+    let mut all = LANES.lock();
+    all.retain(|lanes| lanes.strong_count() > 0);
+    all.push(Arc::downgrade(lanes));
+}
+
+/// Every queue that was not freed yet.
+pub(super) fn open_lanes() -> Vec<Arc<Lanes>> {
+    LANES.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// Every client that was not freed yet.

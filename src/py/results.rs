@@ -2,18 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::decorator::CachedFunction;
-use super::error::{CacheClosedError, CachetronomyError, SerializationError};
+use super::error::{CacheClosedError, SerializationError};
 use super::memo::{Arguments, Key};
-use super::put::Put;
+use super::put::{Planned, Put, carry};
+use super::shared::{Glimpse, Live};
 use super::ticket::Ticket;
 use super::value;
-use super::{arguments, failure, hot_keys, log};
+use super::{arguments, failure, hot_keys};
 use crate::cache::{Arrival, Ask};
+use crate::entry::EntryMeta;
 use crate::time::Ttl;
 
 /// What the store has of a result.
@@ -23,14 +24,30 @@ enum Found<'py> {
     /// Its time has come, but it may be of use.
     Stale(Arrival),
     Nothing,
+    /// To look would take longer than the reader has.
+    Unknown,
+}
+
+/// How long a reader of the store has.
+pub(super) enum Reading {
+    /// As long as it takes.
+    Patient,
+    /// Some microseconds.
+    AtOnce,
+    /// Somebody has read it.
+    Given(Option<Arrival>),
 }
 
 /// What there is before anything is computed.
 pub(super) enum Outset<'py> {
     /// A result after all.
     Known(Bound<'py, PyAny>),
+    /// One that is stale, and to be computed anew in the background.
+    Stale(Bound<'py, PyAny>),
     /// Nothing.
     Missed(Box<Ticket>),
+    /// To look would take longer than the reader has.
+    Unknown,
 }
 
 impl CachedFunction {
@@ -63,9 +80,10 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         key: &str,
+        reading: Reading,
     ) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
         let py = args.py();
-        let hash = self.shared.cache.hash(key);
+        let hash = self.shared()?.cache.hash(key);
         if kwargs.is_none()
             && self.options.key_builder.is_none()
             && self.name.is_settled_for(py, key)
@@ -77,35 +95,49 @@ impl CachedFunction {
             let text = key.into();
             self.memo.insert(arguments, Key { text, hash });
         }
-        if let Some((value, is_due)) = self.peek(py, hash, key) {
+        if let Some((value, is_due)) = self.peek(py, hash, key)? {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some((value.into_bound(py), is_due)));
         }
         if self.options.stale_while_revalidate.is_none() {
             return Ok(None);
         }
-        match self.read(py, key, false)? {
+        match self.read(py, key, false, reading)? {
             Found::Value(value) => Ok(Some((value, false))),
-            Found::Stale(stale) if self.may_serve(&stale) => {
-                let value = self.revive(py, key, &stale)?;
-                if value.is_some() {
-                    self.shared.cache.count_hit(key, &stale.row);
-                    self.hits.fetch_add(1, Ordering::Relaxed);
-                }
+            Found::Stale(stale) => {
+                let value = self.serve_stale(py, key, &stale)?;
                 Ok(value.map(|value| (value, true)))
             }
-            Found::Stale(_) | Found::Nothing => Ok(None),
+            Found::Nothing | Found::Unknown => Ok(None),
         }
     }
 
+    /// The value of a stale row that may be served while it is computed anew.
+    fn serve_stale<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        stale: &Arrival,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !self.may_serve(stale) {
+            return Ok(None);
+        }
+        let value = self.revive(py, key, stale)?;
+        if value.is_some() {
+            self.shared()?.cache.count_hit(key, &stale.row);
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(value)
+    }
+
     /// The value in memory, and whether it is to be computed anew.
-    fn peek(&self, py: Python<'_>, hash: u64, key: &str) -> Option<(Py<PyAny>, bool)> {
+    fn peek(&self, py: Python<'_>, hash: u64, key: &str) -> PyResult<Option<(Py<PyAny>, bool)>> {
         let version = Some(self.version.load(Ordering::Relaxed));
-        let now = || self.shared.cache.now();
-        self.shared
-            .peek_as(py, hash, key, version, true, |value, meta| {
-                (value.clone_ref(py), self.options.is_due(meta, now))
-            })
+        let shared = self.shared()?;
+        let now = || shared.cache.now();
+        let share =
+            |value: &Live, meta: &EntryMeta| (value.clone_ref(py), self.options.is_due(meta, now));
+        Ok(shared.peek_as(py, hash, key, version, true, share))
     }
 
     /// What there is before anything is computed.
@@ -114,11 +146,21 @@ impl CachedFunction {
         key: &str,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
+        reading: Reading,
     ) -> PyResult<Outset<'py>> {
-        let stale = match self.read(args.py(), key, true)? {
+        let py = args.py();
+        let stale = match self.read(py, key, true, reading)? {
             Found::Value(value) => return Ok(Outset::Known(value)),
-            Found::Stale(stale) => Some(stale).filter(|stale| self.may_rescue(stale)),
+            Found::Stale(stale) => {
+                if let Some(value) = self.serve_stale(py, key, &stale)? {
+                    return Ok(Outset::Stale(value));
+                }
+                self.shared()?.cache.count_miss();
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                Some(stale).filter(|stale| self.may_rescue(stale))
+            }
             Found::Nothing => None,
+            Found::Unknown => return Ok(Outset::Unknown),
         };
         self.ticket_for(String::from(key), args, kwargs, stale)
             .map(|ticket| Outset::Missed(Box::new(ticket)))
@@ -130,28 +172,41 @@ impl CachedFunction {
         py: Python<'py>,
         key: &str,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.read(py, key, false)? {
+        match self.read(py, key, false, Reading::Patient)? {
             Found::Value(value) => Ok(Some(value)),
-            Found::Stale(_) | Found::Nothing => Ok(None),
+            Found::Stale(_) | Found::Nothing | Found::Unknown => Ok(None),
         }
     }
 
     /// The stored result, if there is one; an exception that is kept in its place is the error.
-    /// `counts`: whether there being none is a miss to be counted.
-    fn read<'py>(&self, py: Python<'py>, key: &str, counts: bool) -> PyResult<Found<'py>> {
-        let (found, is_hit) = match self.find(py, key, counts)? {
-            Ok(found) => {
-                let is_hit = matches!(found, Found::Value(_));
-                (Ok(found), is_hit)
+    /// `counts`: whether there being none is a miss to be counted. A stale one is not counted here.
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        counts: bool,
+        reading: Reading,
+    ) -> PyResult<Found<'py>> {
+        let found = self.find(py, key, counts, reading)?;
+        match &found {
+            Ok(Found::Value(_)) | Err(_) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
             }
-            Err(kept) => (Err(kept), true),
-        };
-        if is_hit {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-        } else if counts {
-            self.misses.fetch_add(1, Ordering::Relaxed);
+            Ok(Found::Nothing) if counts => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Found::Nothing | Found::Stale(_) | Found::Unknown) => {}
         }
         found
+    }
+
+    /// What the function asks the store for.
+    pub(super) fn ask(&self, counts: bool) -> Ask {
+        Ask {
+            version: Some(self.version.load(Ordering::Relaxed)),
+            grace: self.options.grace().unwrap_or(Ttl::Micros(0)),
+            counts,
+        }
     }
 
     /// As [`CachedFunction::read`], uncounted; an exception that is kept is the inner error.
@@ -160,29 +215,31 @@ impl CachedFunction {
         py: Python<'py>,
         key: &str,
         counts: bool,
+        reading: Reading,
     ) -> PyResult<PyResult<Found<'py>>> {
-        let shared = &self.shared;
+        let shared = self.shared()?;
         // First: the promise may have a version that was not known until now.
         let rebuild = self.rebuild(py)?;
-        let version = Some(self.version.load(Ordering::Relaxed));
+        let ask = self.ask(counts);
         let hash = shared.cache.hash(key);
-        if let Some(value) = shared.peek(py, hash, key, version, true) {
+        if let Some(value) = shared.peek(py, hash, key, ask.version, true) {
             return Ok(Ok(Found::Value(value.into_bound(py))));
         }
-        let ask = Ask {
-            version,
-            grace: self.options.grace().unwrap_or(Ttl::Micros(0)),
-            counts,
+        let found = match reading {
+            Reading::Patient => shared.fetch(py, key, &ask)?,
+            Reading::AtOnce if shared.offload_reads => return Ok(Ok(Found::Unknown)),
+            Reading::AtOnce => match shared.fetch_at_once(py, key, &ask)? {
+                Glimpse::Found(found) => found,
+                Glimpse::Unknown => return Ok(Ok(Found::Unknown)),
+            },
+            Reading::Given(found) => shared.settle(py, key, &ask, found),
         };
-        let Some(arrival) = shared.fetch(py, key, &ask)? else {
+        let Some(arrival) = found else {
             return Ok(Ok(Found::Nothing));
         };
         let is_stale = shared.cache.staleness(&arrival.row).is_some();
         if arrival.row.is_value() {
             if is_stale {
-                if counts {
-                    shared.cache.count_miss();
-                }
                 return Ok(Ok(Found::Stale(arrival)));
             }
             let value = shared.receive(py, key, arrival, true, rebuild)?;
@@ -214,7 +271,7 @@ impl CachedFunction {
         stale: &Arrival,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let rebuild = self.rebuild(py)?;
-        self.shared.make(py, key, &stale.row, rebuild)
+        self.shared()?.make(py, key, &stale.row, rebuild)
     }
 
     /// Refuses an instance that the annotation would not make of what is stored for it: a subclass
@@ -247,7 +304,8 @@ impl CachedFunction {
         }
         let ttl = self.options.ttl(value);
         let ttl = ttl.or_else(|error| Err(carry(error, value)?))?;
-        let profiles = || self.shared.cache.active().ttl;
+        let shared = self.shared()?;
+        let profiles = || shared.cache.active().ttl;
         Ok(Some(Put {
             ttl: self.options.spread(ttl, profiles),
             tags: ticket.tags.clone(),
@@ -258,7 +316,7 @@ impl CachedFunction {
         }))
     }
 
-    /// Stores a result. One that cannot be stored is not lost: the error carries it.
+    /// Stores a result, now.
     pub(super) fn store(
         &self,
         ticket: &Ticket,
@@ -266,88 +324,36 @@ impl CachedFunction {
         put: &Put,
     ) -> PyResult<()> {
         let py = value.py();
+        match self.plan_store(ticket, value, put)? {
+            Planned::Nothing => Ok(()),
+            Planned::Removal(key) => self.shared()?.remove(py, &[&key]).map(drop),
+            Planned::Put(put) => put.store_now(py).map(drop),
+        }
+    }
+
+    /// How a result is to be stored. One that cannot be is not lost: the error carries it.
+    pub(super) fn plan_store(
+        &self,
+        ticket: &Ticket,
+        value: &Bound<'_, PyAny>,
+        put: &Put,
+    ) -> PyResult<Planned> {
+        let (py, shared) = (value.py(), self.shared()?);
         let mut put = put.clone();
         if put.version.is_none() {
             put.version = value::class_version(value)?;
             let version = put.version.unwrap_or(1);
             self.version.store(version, Ordering::Relaxed);
         }
-        let stored = self.check_promise(value).and_then(|()| {
-            let watch = Some(&ticket.watch);
-            self.shared.put_computed(&ticket.key, value, &put, watch)
-        });
-        let Err(error) = stored else {
-            return Ok(());
-        };
-        if error.is_instance_of::<CacheClosedError>(py) && self.shared.has_exited() {
-            return Ok(());
-        }
-        Err(carry(error, value)?)
-    }
-
-    /// The bytes of an exception, and how they are to be stored; `None`: not at all.
-    pub(super) fn judge_failure(
-        &self,
-        py: Python<'_>,
-        ticket: &Ticket,
-        error: &PyErr,
-        compute_us: i64,
-    ) -> PyResult<Option<(Vec<u8>, Put)>> {
-        let Some((classes, ttl)) = &self.options.exceptions else {
-            return Ok(None);
-        };
-        if ticket.refreshing.is_some() {
-            // It would take the place of a result that is of use still.
-            return Ok(None);
-        }
-        let data = match failure::write(error, classes.bind(py)) {
-            Ok(data) => data,
-            Err(reason) if reason.is_instance_of::<PyException>(py) => {
-                self.warn(py, &ticket.key, &reason);
-                None
+        let planned = self
+            .check_promise(value)
+            .and_then(|()| shared.plan_put(&ticket.key, value, &put, Some(&ticket.watch)));
+        match planned {
+            Ok(planned) => Ok(planned.of_function()),
+            Err(error) if error.is_instance_of::<CacheClosedError>(py) && shared.has_exited() => {
+                Ok(Planned::Nothing)
             }
-            Err(reason) => return Err(reason),
-        };
-        let put = Put {
-            ttl: self.options.spread(Some(*ttl), || *ttl),
-            version: Some(self.version.load(Ordering::Relaxed)),
-            tags: ticket.tags.clone(),
-            prefer: None,
-            compute_us,
-            function: ticket.function.clone(),
-            grace: None,
-        };
-        Ok(data.map(|data| (data, put)))
-    }
-
-    /// Stores an exception. That it cannot be stored must not take its place.
-    pub(super) fn store_failure(&self, py: Python<'_>, ticket: &Ticket, data: &[u8], put: &Put) {
-        let (key, watch) = (&ticket.key, &ticket.watch);
-        if let Err(reason) = self.shared.put_failure(py, key, data, put, watch)
-            && !self.shared.has_exited()
-        {
-            self.warn(py, key, &reason);
+            Err(error) => Err(carry(error, value)?),
         }
     }
-
-    /// Tells the program's log, once, that an exception was not kept.
-    #[cold]
-    fn warn(&self, py: Python<'_>, key: &str, reason: &PyErr) {
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
-            let reason = reason.value(py);
-            log::warn(
-                py,
-                &format!("key {key:?}: its exception was not kept: {reason}"),
-            );
-        }
-    }
-}
-
-/// The error with the result that it is about.
-fn carry(error: PyErr, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let py = value.py();
-    if error.is_instance_of::<CachetronomyError>(py) {
-        error.value(py).setattr("value", value)?;
-    }
-    Ok(error)
 }

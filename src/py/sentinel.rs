@@ -32,3 +32,13 @@ pub(super) fn miss(py: Python<'_>) -> PyResult<Py<Missing>> {
     MISS.get_or_try_init(py, || Py::new(py, Missing))
         .map(|miss| miss.clone_ref(py))
 }
+
+/// What a look in a hurry returns when only a longer one can tell.
+pub(super) fn later(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static LATER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let made = LATER.get_or_try_init(py, || {
+        let object = py.import("builtins")?.getattr("object")?;
+        object.call0().map(Bound::unbind)
+    });
+    Ok(made?.bind(py).clone())
+}

@@ -8,21 +8,21 @@ use pyo3::prelude::*;
 
 use super::attention;
 use super::disabled::Switch;
+use super::errand::{Lane, Lanes};
 use super::error::CorruptEntryError;
 use super::fork::{self, Door};
 use super::hot_keys;
 use super::log;
+use super::opening::Plan;
 use super::value::{self, Prefer};
 use crate::cache::{Arrival, Ask, Cache, Lookup, Surroundings};
 use crate::entry::{Damage, EntryMeta, Row};
 use crate::error::{Error, Result};
 use crate::maintenance::Maintenance;
-use crate::pressure::Gauge;
-use crate::settings::{Location, Settings};
-use crate::time::Clock;
+use crate::settings::Location;
 
 /// A live Python object.
-type Live = Py<PyAny>;
+pub(super) type Live = Py<PyAny>;
 
 /// What a client shares with the registry of open clients.
 pub(super) struct Shared {
@@ -31,13 +31,27 @@ pub(super) struct Shared {
     pub(super) maintenance: Maintenance,
     pub(super) started: AtomicBool,
     /// Whether it finds and stores anything at all.
-    pub(super) switch: Switch,
+    pub(super) switch: Arc<Switch>,
+    /// The threads that serve callers on an event loop.
+    pub(super) lanes: Arc<Lanes>,
+    /// Of the async client, whose methods return awaitables.
+    pub(super) is_asynchronous: bool,
+    /// Whether an event loop reads no file, however short that would take.
+    pub(super) offload_reads: bool,
     /// What tells its store from others: the clients of one file have one.
     id: String,
     /// The format to try first for values whose writer names none.
     pub(super) serializer: Option<Prefer>,
     /// Closed by the interpreter's exit, not by the program.
     exited: AtomicBool,
+}
+
+/// What a look at the store finds that must not take long.
+pub(super) enum Glimpse {
+    /// What there is.
+    Found(Option<Arrival>),
+    /// Only a longer look can tell.
+    Unknown,
 }
 
 /// Private stores so far.
@@ -55,30 +69,33 @@ impl Shared {
     /// Opens the store.
     pub(super) fn open(
         py: Python<'_>,
-        settings: Settings,
-        clock: Clock,
-        gauge: Gauge,
-        serializer: Option<Prefer>,
+        plan: &Plan,
+        switch: &Arc<Switch>,
+        lanes: &Arc<Lanes>,
     ) -> PyResult<Self> {
         let surroundings = Surroundings {
-            clock,
-            gauge,
+            clock: plan.clock.clone(),
+            gauge: plan.gauge.clone(),
             parallelism: parallelism(py)?,
             dispose: Box::new(fork::drop_in_background),
         };
-        let id = match &settings.location {
+        let id = match &plan.settings.location {
             Location::File(path) => path.display().to_string(),
             // Nobody else has it.
             Location::Memory => format!(":memory: {}", NUMBER.fetch_add(1, Ordering::Relaxed)),
         };
+        let settings = plan.settings.clone();
         Ok(Self {
             id,
             cache: Arc::new(py.detach(|| Cache::open(settings, surroundings))?),
             door: Door::default(),
             maintenance: Maintenance::default(),
             started: AtomicBool::new(false),
-            switch: Switch::default(),
-            serializer,
+            switch: Arc::clone(switch),
+            lanes: Arc::clone(lanes),
+            is_asynchronous: plan.owner.is_some(),
+            offload_reads: plan.offload_reads,
+            serializer: plan.serializer.clone(),
             exited: AtomicBool::new(false),
         })
     }
@@ -133,10 +150,7 @@ impl Shared {
 
     /// Where the store is.
     pub(super) fn name(&self) -> String {
-        match self.cache.location() {
-            Location::Memory => String::from(":memory:"),
-            Location::File(path) => path.display().to_string(),
-        }
+        self.cache.location().to_string()
     }
 
     /// The live value in memory, if it is what the store holds.
@@ -203,27 +217,43 @@ impl Shared {
 
     /// The row in the store, if it is what is asked for.
     pub(super) fn fetch(&self, py: Python<'_>, key: &str, ask: &Ask) -> PyResult<Option<Arrival>> {
+        if let Glimpse::Found(found) = self.fetch_at_once(py, key, ask)? {
+            return Ok(found);
+        }
+        // Letting go of the interpreter and getting it back can cost far more than the reading; only
+        // when that takes long do we step aside.
+        let found = self.detached(py, |cache| cache.fetch_as(key, ask, true))?;
+        Ok(self.settle(py, key, ask, found))
+    }
+
+    /// As [`Shared::fetch`] where that takes microseconds, without a lock to wait for.
+    pub(super) fn fetch_at_once(&self, py: Python<'_>, key: &str, ask: &Ask) -> PyResult<Glimpse> {
         self.begin(py)?;
         if self.switch.is_off() {
-            return Ok(None);
+            return Ok(Glimpse::Found(None));
         }
-        // Microseconds, without a lock to wait for: letting go of the interpreter and getting it
-        // back can cost far more. Only when somebody holds the file do we step aside.
-        let found = match self.cache.fetch_as(key, ask, false) {
-            Err(Error::StoreBusy { .. }) => {
-                self.detached(py, |cache| cache.fetch_as(key, ask, true))
+        match self.cache.fetch_as(key, ask, false) {
+            Err(Error::StoreBusy { .. }) => Ok(Glimpse::Unknown),
+            found => Ok(Glimpse::Found(self.settle(py, key, ask, found?))),
+        }
+    }
+
+    /// What follows from what was found in the store.
+    pub(super) fn settle(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        ask: &Ask,
+        found: Option<Arrival>,
+    ) -> Option<Arrival> {
+        if found.is_none() {
+            self.tell(py);
+            // A stale copy is of no more use - unless the row is only of another version.
+            if ask.version.is_none() {
+                drop(self.cache.forget([key]));
             }
-            found => found,
-        };
-        if let Some(arrival) = found? {
-            return Ok(Some(arrival));
         }
-        self.tell(py);
-        // A stale copy is of no more use - unless the row is only of another version.
-        if ask.version.is_none() {
-            drop(self.cache.forget([key]));
-        }
-        Ok(None)
+        found
     }
 
     /// The value of a row, which then is in memory too. `rebuild`: makes of plain data what it was,
@@ -296,13 +326,44 @@ impl Shared {
         }
     }
 
+    /// Deletes keys from both tiers, now; says of each whether it existed.
     pub(super) fn remove(&self, py: Python<'_>, keys: &[&str]) -> PyResult<Vec<bool>> {
         let existed = self.detached(py, |cache| cache.delete(keys))?;
         drop(self.cache.forget(keys.iter().copied()));
         Ok(existed)
     }
 
+    /// Deletes keys from both tiers; `answer` makes of whether each existed what is returned.
+    pub(super) fn remove_all(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        keys: Vec<String>,
+        answer: impl FnOnce(Python<'_>, Vec<bool>) -> PyResult<Py<PyAny>> + Send + 'static,
+    ) -> PyResult<Py<PyAny>> {
+        let keys = Arc::new(keys);
+        let deleted = Arc::clone(&keys);
+        self.run(
+            py,
+            (Lane::Write, false),
+            move |cache| {
+                let keys: Vec<&str> = deleted.iter().map(String::as_str).collect();
+                cache.delete(&keys)
+            },
+            move |py, shared, existed| {
+                drop(shared.cache.forget(keys.iter().map(String::as_str)));
+                answer(py, existed)
+            },
+        )
+    }
+
     pub(super) fn shutdown(&self, py: Python<'_>) -> Result<()> {
+        // First: what is queued there is still done.
+        py.detach(|| self.lanes.close());
+        self.shutdown_alone(py)
+    }
+
+    /// As [`Shared::shutdown`], without the queues, which another has too.
+    pub(super) fn shutdown_alone(&self, py: Python<'_>) -> Result<()> {
         if self.cache.check_open().is_ok() {
             hot_keys::keep(self.cache.hits(None));
         }

@@ -19,7 +19,7 @@ use crate::store::fence::Watch;
 pub(crate) struct Ticket {
     pub(super) key: String,
     /// Whether the key was changed since.
-    pub(super) watch: Watch,
+    pub(super) watch: Arc<Watch>,
     /// `None`: the profile's.
     pub(super) tags: Option<Vec<String>>,
     /// The function, where the key does not tell it.
@@ -82,9 +82,9 @@ impl CachedFunction {
             None => None,
         };
         let tags = self.options.tags(args, kwargs)?;
-        let cache = &self.shared.cache;
+        let cache = &self.shared()?.cache;
         Ok(Ticket {
-            watch: cache.watch(&key, tags.as_deref(), function.clone()),
+            watch: Arc::new(cache.watch(&key, tags.as_deref(), function.clone())),
             key,
             tags,
             function,
@@ -101,10 +101,10 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Ticket>> {
-        if self.shared.has_exited() {
+        if self.shared()?.has_exited() {
             return Ok(None);
         }
-        self.shared.cache.check_open()?;
+        self.shared()?.cache.check_open()?;
         match self.build_key(args, kwargs)? {
             Some(key) => self.ticket_for(key, args, kwargs, None).map(Some),
             None => Ok(None),

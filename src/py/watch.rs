@@ -1,5 +1,7 @@
 //! For `get_or_compute`: a value is not stored if its key was changed while it was computed.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 
 use super::arguments;
@@ -10,7 +12,7 @@ use crate::store::fence::Watch;
 
 /// Whether a key was changed since this was made.
 #[pyclass(name = "_Watch", module = "cachetronomy._core", frozen)]
-pub(crate) struct KeyWatch(Watch);
+pub(crate) struct KeyWatch(Arc<Watch>);
 
 #[pymethods]
 impl KeyWatch {
@@ -31,7 +33,7 @@ impl Client {
     ) -> PyResult<KeyWatch> {
         let tags = tags.map(arguments::tags).transpose()?;
         let watch = self.begin(py)?.cache.watch(key, tags.as_deref(), None);
-        Ok(KeyWatch(watch))
+        Ok(KeyWatch(Arc::new(watch)))
     }
 
     /// As `set`, unless the key was changed since the watch began.
@@ -46,10 +48,11 @@ impl Client {
         tags: Option<&Bound<'_, PyAny>>,
         prefer: Option<&str>,
         ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Py<PyAny>> {
         let key = arguments::key(key)?;
         let put = Put::parse(ttl, time_to_live, version, tags, prefer)?;
-        self.shared()?
-            .put_computed(key, value, &put, Some(&watch.0))
+        let shared = self.begin(value.py())?;
+        let planned = shared.plan_put(key, value, &put, Some(&watch.0))?;
+        shared.carry_out(value.py(), planned)
     }
 }

@@ -9,24 +9,27 @@ use super::decorator::CachedFunction;
 use super::fast_call;
 use super::options::Options;
 
-/// `@cache` on a function, or `@cache(...)`, which waits for one.
+/// `@cache` on a function, or `@cache(...)`, which waits for one. `owner`: the client as the program
+/// knows it.
 pub(super) fn decorate<'py>(
     client: &Bound<'py, Client>,
+    owner: &Bound<'py, PyAny>,
     function: Option<Bound<'py, PyAny>>,
     options: Options,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = client.py();
     if let Some(function) = function {
-        return wrap(client, &function, options);
+        return wrap(client, owner, &function, options);
     }
-    let client = client.clone().unbind();
+    let (client, owner) = (client.clone().unbind(), owner.clone().unbind());
     let decorator = PyCFunction::new_closure(
         py,
         Some(c"cached"),
         None,
         move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
             let py = args.py();
-            wrap(client.bind(py), &args.get_item(0)?, options.clone_ref(py)).map(Bound::unbind)
+            let (client, owner) = (client.bind(py), owner.bind(py));
+            wrap(client, owner, &args.get_item(0)?, options.clone_ref(py)).map(Bound::unbind)
         },
     )?;
     Ok(decorator.into_any())
@@ -34,6 +37,7 @@ pub(super) fn decorate<'py>(
 
 fn wrap<'py>(
     client: &Bound<'py, Client>,
+    owner: &Bound<'py, PyAny>,
     function: &Bound<'py, PyAny>,
     options: Options,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -52,16 +56,17 @@ fn wrap<'py>(
     // Every first call needs it. Here no collector's callback comes upon half of it, and no daemon
     // thread is still at it when the program ends.
     py.import("cachetronomy._rebuild")?;
-    let cached = CachedFunction::new(client, function, is_coroutine, options)?;
+    let cached = CachedFunction::new(client, owner, function, is_coroutine, options)?;
     let cached = Bound::new(py, cached)?;
     fast_call::enable(&cached)?;
     py.import("functools")?
         .call_method1("update_wrapper", (&cached, function))?;
     if is_coroutine {
-        let coroutine = py
+        let (any, plain) = py
             .import("cachetronomy._coroutines")?
-            .call_method1("wrap", (&cached,))?;
-        cached.get().set_coroutine(coroutine);
+            .call_method1("wrap", (&cached,))?
+            .extract()?;
+        cached.get().set_coroutine(any, plain);
     }
     Ok(cached.into_any())
 }

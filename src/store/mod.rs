@@ -36,6 +36,9 @@ pub enum Which<'a> {
     Key(&'a str),
 }
 
+/// An entry of one writer of several, and the watch over it if it was computed.
+pub type Member<'a> = (NewEntry<'a>, Option<&'a Watch>);
+
 /// What becomes of a row that was looked at.
 #[derive(Debug, Clone)]
 pub enum Change<'a> {
@@ -68,8 +71,9 @@ pub trait Store: Send + Sync {
     /// What proves that an entry in memory is still what the store holds.
     fn freshness(&self) -> &Arc<Freshness>;
 
-    /// Reads one row. `wait`: whether to wait for a lock, up to the busy time-out; without it a
-    /// lock held by others is [`crate::error::Error::StoreBusy`] at once.
+    /// Reads one row. `wait`: whether to wait for a lock, up to the busy time-out. Without it, what
+    /// would take more than some microseconds - a lock held by others, a connection to be opened, a
+    /// row of more than 256 KiB - is [`crate::error::Error::StoreBusy`] at once.
     fn read(&self, key: &str, wait: bool) -> Result<Fetched>;
 
     /// Reads many rows in one transaction, in the order of `keys`. One that cannot be read is an
@@ -91,8 +95,10 @@ pub trait Store: Send + Sync {
     /// What knows of changes of keys for which somebody computes.
     fn fence(&self) -> &Arc<Fence>;
 
-    /// Writes an entry unless its key was changed since the watch began; then `None`.
-    fn write_computed(&self, entry: &NewEntry<'_>, watch: &Watch) -> Result<Option<Commit>>;
+    /// Writes entries of several writers in one transaction, each in the place of its predecessor.
+    /// One that was computed is left out if its key was changed since its watch began, by one
+    /// before it too; says of each whether it was written.
+    fn write_group(&self, group: &[Member<'_>]) -> Result<(Vec<bool>, Commit)>;
 
     /// Looks at the row of a key, live or not, and changes it, in one transaction: nobody else
     /// changes it meanwhile. A row that cannot be read is shown as none. An error of `change` is

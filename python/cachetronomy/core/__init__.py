@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from cachetronomy.client import Cachetronaut
 
 if TYPE_CHECKING:
+    from cachetronomy.async_client import AsyncCachetronaut
     from cachetronomy.profiles import Profile
 
-__all__ = ["Cachetronaut", "Profile"]
+__all__ = ["AsyncCachetronaut", "Cachetronaut", "Profile"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs pydantic when it is asked for."""
+    """Import what needs pydantic or asyncio when it is asked for."""
+    if name == "AsyncCachetronaut":
+        from cachetronomy.async_client import AsyncCachetronaut  # noqa: PLC0415
+
+        return globals().setdefault(name, AsyncCachetronaut)
     if name == "Profile":
         from cachetronomy.profiles import Profile  # noqa: PLC0415
 

@@ -57,6 +57,34 @@ pub(super) fn read(connection: &Connection, key: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
+/// A row that was looked for in a hurry.
+pub(super) enum Small {
+    /// There is none, or one that is small enough.
+    Found(Option<Found>),
+    /// It would take too long.
+    Large,
+}
+
+/// Reads one row of at most 256 KiB.
+pub(super) fn read_small(connection: &Connection, key: &str) -> rusqlite::Result<Small> {
+    // The length of a payload is known without reading it.
+    let found = connection
+        .prepare_cached(concat!(
+            select!("NULL", "data", "checksum"),
+            "WHERE key = ?1 AND length(data) <= 262144"
+        ))?
+        .query_row([key], |row| Ok(decode(key, row)))
+        .optional()?;
+    if found.is_none()
+        && connection
+            .prepare_cached("SELECT 1 FROM cache WHERE key = ?1")?
+            .exists([key])?
+    {
+        return Ok(Small::Large);
+    }
+    Ok(Small::Found(found))
+}
+
 /// Reads live rows whole: all, or the one with a key. Payloads are read in any case, for only with
 /// them is a row known to be sound; without `with_data` they are not kept.
 pub(super) fn read_whole(

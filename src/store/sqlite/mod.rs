@@ -176,11 +176,34 @@ impl SqliteStore {
             None => open_reader(&self.opener)?,
         };
         let result = read(&connection);
+        self.take_back(connection);
+        result
+    }
+
+    /// As [`SqliteStore::read_with`] where that takes no more than the reading: no lock to wait for,
+    /// no connection to open. Otherwise busy.
+    fn read_at_once<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.check_online()?;
+        if self.opener.path.is_none() {
+            let writer = self.writer.try_lock().ok_or_else(|| self.busy())?;
+            return read(writer.as_ref().ok_or(Error::Closed)?);
+        }
+        if self.wal.as_ref().is_some_and(|wal| !wal.is_mapped()) {
+            return Err(self.busy());
+        }
+        let idle = self.readers.lock().pop();
+        let connection = idle.ok_or_else(|| self.busy())?;
+        let result = read(&connection);
+        self.take_back(connection);
+        result
+    }
+
+    /// Keeps a reader for the next one who reads.
+    fn take_back(&self, reader: Connection) {
         let mut idle = self.readers.lock();
         if idle.len() < IDLE_READERS && !self.offline.load(Ordering::Acquire) {
-            idle.push(connection);
+            idle.push(reader);
         }
-        result
     }
 
     /// Reads, waiting for locks of others.
@@ -220,12 +243,17 @@ impl SqliteStore {
             return Err(Error::Closed);
         }
         if self.offline.load(Ordering::Acquire) {
-            return Err(Error::StoreBusy {
-                path: self.opener.name.clone(),
-                waited_ms: 0,
-            });
+            return Err(self.busy());
         }
         Ok(())
+    }
+
+    #[cold]
+    fn busy(&self) -> Error {
+        Error::StoreBusy {
+            path: self.opener.name.clone(),
+            waited_ms: 0,
+        }
     }
 }
 

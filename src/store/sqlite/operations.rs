@@ -14,9 +14,9 @@ use crate::entry::{
 use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Stamp, Touched};
 use crate::settings::{Profile, ProfileChanges};
-use crate::store::fence::{Fence, Watch};
+use crate::store::fence::Fence;
 use crate::store::glob::Glob;
-use crate::store::{Change, Fetched, Store, Which};
+use crate::store::{Change, Fetched, Member, Store, Which};
 use crate::time::{Clock, Timestamp, Ttl};
 
 /// A row with its stamp; one that cannot be read is an error of its own.
@@ -52,17 +52,23 @@ impl Store for SqliteStore {
     }
 
     fn read(&self, key: &str, wait: bool) -> Result<Fetched> {
-        self.read_with(|connection| {
-            // Only now, with a connection in hand: it keeps the header mapped.
-            let stamp = self.freshness.before_read(key);
-            let found = if wait {
-                self.opener
-                    .retry_while_busy(|| entries::read(connection, key))?
-            } else {
-                entries::read(connection, key).map_err(|error| self.opener.error(&error))?
-            };
-            fetched(key, found, stamp)
-        })
+        // The stamp only with a connection in hand: it keeps the header mapped.
+        if wait {
+            self.read_with(|connection| {
+                let stamp = self.freshness.before_read(key);
+                let read = || entries::read(connection, key);
+                fetched(key, self.opener.retry_while_busy(read)?, stamp)
+            })
+        } else {
+            self.read_at_once(|connection| {
+                let stamp = self.freshness.before_read(key);
+                match entries::read_small(connection, key) {
+                    Ok(entries::Small::Found(found)) => fetched(key, found, stamp),
+                    Ok(entries::Small::Large) => Err(self.busy()),
+                    Err(error) => Err(self.opener.error(&error)),
+                }
+            })
+        }
     }
 
     fn read_many(&self, keys: &[&str]) -> Result<Vec<Result<Fetched>>> {
@@ -112,8 +118,8 @@ impl Store for SqliteStore {
         &self.fence
     }
 
-    fn write_computed(&self, entry: &NewEntry<'_>, watch: &Watch) -> Result<Option<Commit>> {
-        self.do_write_computed(entry, watch)
+    fn write_group(&self, group: &[Member<'_>]) -> Result<(Vec<bool>, Commit)> {
+        self.do_write_group(group)
     }
 
     fn update<'a>(

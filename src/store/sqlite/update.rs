@@ -3,33 +3,34 @@
 use rusqlite::{Connection, params};
 
 use super::{SqliteStore, entries};
-use crate::entry::{NewEntry, Row};
+use crate::entry::Row;
 use crate::error::Result;
 use crate::freshness::{Commit, Touched};
-use crate::store::Change;
-use crate::store::fence::Watch;
+use crate::store::{Change, Member};
 use crate::time::Timestamp;
 
 impl SqliteStore {
-    /// See [`crate::store::Store::write_computed`].
-    pub(super) fn do_write_computed(
-        &self,
-        entry: &NewEntry<'_>,
-        watch: &Watch,
-    ) -> Result<Option<Commit>> {
-        if watch.has_changed() {
-            return Ok(None);
-        }
-        let (is_written, commit) = self.transact(|connection, touched| {
-            // Again, with the write lock: nobody changes it from here to the commit.
-            if watch.has_changed() {
-                return Ok(false);
-            }
+    /// See [`crate::store::Store::write_group`].
+    pub(super) fn do_write_group(&self, group: &[Member<'_>]) -> Result<(Vec<bool>, Commit)> {
+        self.transact(|connection, touched| {
+            // What outdates computations is noted entry by entry: a result does not.
             touched.spare_computations();
-            watch.outrun();
-            entries::write(connection, entry, touched).map(|()| true)
-        })?;
-        Ok(is_written.then_some(commit))
+            let mut written = Vec::with_capacity(group.len());
+            for (entry, watch) in group {
+                match watch {
+                    // With the write lock: nobody changes it from here to the commit.
+                    Some(watch) if watch.has_changed() => {
+                        written.push(false);
+                        continue;
+                    }
+                    Some(watch) => watch.outrun(),
+                    None => self.fence.note(&Touched::key(entry.key)),
+                }
+                entries::write(connection, entry, touched)?;
+                written.push(true);
+            }
+            Ok(written)
+        })
     }
 
     /// See [`crate::store::Store::update`].
