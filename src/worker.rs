@@ -19,6 +19,21 @@ const MAX_BATCH: usize = 512;
 /// How long the word that a job is done may wait for that of jobs after it.
 const MAX_DELAY: Duration = Duration::from_millis(1);
 
+/// Threads that are about to end, but had to be left by whoever ended them.
+static ORPHANS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits for threads whose own job has ended them: before a fork, and before the process ends.
+pub fn join_orphans() {
+    let threads = std::mem::take(&mut *ORPHANS.lock());
+    for thread in threads {
+        if thread.thread().id() == std::thread::current().id() {
+            ORPHANS.lock().push(thread);
+        } else {
+            drop(thread.join());
+        }
+    }
+}
+
 /// What a worker does.
 pub trait Job: Sized + Send + 'static {
     /// What is left to be told of a job that is done.
@@ -158,18 +173,17 @@ impl<J: Job> Worker<J> {
             // Closed while it was paused: somebody waits for these.
             drop(self.0.spawn(&mut state));
         }
-        // A job may close its own worker, whose thread then ends after it: for a later call to wait
-        // for.
-        let me = std::thread::current().id();
-        let threads: Vec<_> = state
-            .threads
-            .extract_if(.., |thread| thread.thread().id() != me)
-            .collect();
+        let threads = std::mem::take(&mut state.threads);
         drop(state);
         self.0.changed.notify_all();
         for thread in threads {
-            // It has no panics to report but bugs, and those it has printed.
-            drop(thread.join());
+            if thread.thread().id() == std::thread::current().id() {
+                // A job closes its own worker, whose thread then ends after it.
+                ORPHANS.lock().push(thread);
+            } else {
+                // It has no panics to report but bugs, and those it has printed.
+                drop(thread.join());
+            }
         }
     }
 }
@@ -374,6 +388,41 @@ mod tests {
         let (refused, error) = desk.worker.submit(desk.note(2)).err().unwrap();
         assert_eq!((refused.number, error), (2, Error::Closed));
         desk.worker.close();
+    }
+
+    #[test]
+    fn a_job_can_close_its_own_worker() {
+        struct Closing(Arc<Worker<Self>>, Sender<()>);
+
+        impl Job for Closing {
+            type Done = Sender<()>;
+
+            fn is_slow(&self) -> bool {
+                true
+            }
+
+            fn serve(batch: Vec<Self>) -> Vec<Self::Done> {
+                let close = |job: Self| {
+                    job.0.close();
+                    job.1
+                };
+                batch.into_iter().map(close).collect()
+            }
+
+            fn report(done: Vec<Self::Done>) {
+                for done in done {
+                    done.send(()).unwrap();
+                }
+            }
+        }
+
+        let (done, heard) = channel();
+        let worker = Arc::new(Worker::new("test", 1));
+        let job = Closing(Arc::clone(&worker), done);
+        assert!(worker.submit(job).is_ok());
+        heard.recv().unwrap();
+        join_orphans();
+        assert_eq!(worker.0.state.lock().running, 0);
     }
 
     #[test]

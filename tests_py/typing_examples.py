@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from cachetronomy import Cachetronaut, Profile
+from cachetronomy import AsyncCachetronaut, Cachetronaut, Profile
 from cachetronomy._core import CachedFunction
-from cachetronomy.core.store import SQLiteStore
+from cachetronomy.core.store import AsyncSQLiteStore, SQLiteStore
 from cachetronomy.core.types.schemas import (
     AccessLogEntry,
     CacheEntry,
@@ -379,3 +379,68 @@ async def uses() -> None:
     cache.backup("copy.db")
     with cache as same:
         assert_type(same, Cachetronaut)
+
+
+acache = AsyncCachetronaut(db_path=":memory:", offload_reads=True)
+
+
+class Fetcher:
+    """Stands for a caller's class with coroutine functions."""
+
+    @acache(ttl=60, ignore=("self",))
+    async def fetch(self, number: int) -> bytes:
+        """Return something."""
+        return bytes(number)
+
+    @acache
+    def plain(self, number: int) -> str:
+        """Return something."""
+        return str(number)
+
+
+@acache
+async def fetched(number: int) -> list[User]:
+    """Return something."""
+    return [User()] * number
+
+
+async def load_later() -> User:
+    """Return something."""
+    return User()
+
+
+async def awaits() -> None:
+    """Use everything of the async client."""
+    assert_type(await acache.init_async(), None)
+    assert_type(await fetched(1), list[User])
+    assert_type(await fetched.invalidate(1), bool)
+    assert_type(await Fetcher().fetch(1), bytes)
+    assert_type(Fetcher().plain(1), str)
+    assert_type(await acache.get("k"), Any)
+    assert_type(await acache.get("k", model=User), User | None)
+    assert_type(await acache.get("k", User, default=0), User | int)
+    assert_type(await acache.set("k", 1, ttl="1h", tags=["t"]), None)
+    assert_type(await acache.delete("k"), bool)
+    assert_type(await acache.get_many(["k"]), dict[str, Any])
+    assert_type(await acache.set_many({"k": 1}, ttl=60), None)
+    assert_type(await acache.incr("k", 2, default=5), int)
+    assert_type(await acache.contains("k"), bool)
+    assert_type(await acache.count(), int)
+    assert_type(await acache.items(), list[CacheEntry])
+    assert_type(await acache.key_metadata("k"), CacheMetadata | None)
+    assert_type(await acache.set_profile("p"), Profile)
+    assert_type(await acache.update_active_profile(tags=["t"]), Profile)
+    assert_type(acache.profile, Profile)
+    acache.profile = "p"
+    assert_type(await acache.get_or_compute("k", load_later), User)
+    assert_type(await acache.get_or_compute("k", lambda: 1, lock="process"), int)
+    assert_type(acache.store, AsyncSQLiteStore)
+    assert_type(await acache.store.get("k"), CacheEntry | None)
+    assert_type(await acache.stats(), dict[str, Any])
+    async with acache.lock("job", ttl=5, timeout=0.5), acache.disabled():
+        pass
+    with acache.disabled():
+        pass
+    async with AsyncCachetronaut(":memory:") as opened:
+        assert_type(opened, AsyncCachetronaut)
+    assert_type(await acache.shutdown(), None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachetronomy import Cachetronaut
+from cachetronomy import AsyncCachetronaut, Cachetronaut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 cache = Cachetronaut(":memory:")
+acache = AsyncCachetronaut(db_path=":memory:")
 
 
 class User:
@@ -157,3 +158,18 @@ def entries() -> None:
     takes_text(cache.get_or_compute("k", lambda: 1).name)  # wrong
     cache.get_or_set("k", lambda: 1, ttl=[1])  # wrong
     cache.get_or_set("k", lambda: 1, lock=True)  # wrong
+
+
+async def awaits() -> None:
+    """Use the async client."""
+    await acache.get(1)  # wrong
+    takes_text(await acache.get("k", model=User))  # wrong
+    takes_text(acache.get("k"))  # wrong
+    await acache.set("k", 1, tll=60)  # wrong
+    await acache.delete(1)  # wrong
+    takes_text(await acache.count())  # wrong
+    await acache.get_or_compute("k", 1)  # wrong
+    with acache.lock("job"):  # wrong
+        pass
+    acache(unknown=1)  # wrong
+    len(acache)  # wrong

@@ -11,8 +11,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::client::Client;
-use super::fork;
 use super::put::PutWork;
+use super::{fork, halt};
 use crate::worker::{Job, Worker};
 
 /// Threads for what takes long and writes nothing: a copy of the file, a look at every entry.
@@ -237,13 +237,15 @@ impl Job for Errand {
     }
 
     fn report(letters: Vec<Letter>) {
-        post(letters);
+        halt::call(|| post(letters));
     }
 }
 
 /// Calls Python; while the interpreter ends, nobody waits for the answer.
 fn ask(call: &Py<PyAny>, context: &Py<PyAny>) -> Answer {
-    let result = Python::try_attach(|py| context.call_method1(py, intern!(py, "run"), (call,)));
+    let result = halt::call(|| {
+        Python::try_attach(|py| context.call_method1(py, intern!(py, "run"), (call,)))
+    });
     Box::new(move |_| result.unwrap_or_else(|| Err(no_loop())))
 }
 

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 use super::registry::{open_clients, open_lanes};
 use super::{flight, refresh};
+use crate::worker;
 
 /// Between two looks at a door. Only a fork makes anybody wait here.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -143,9 +144,12 @@ pub(crate) fn before_fork(py: Python<'_>) {
         py.detach(|| client.maintenance.pause());
     }
     let lanes = open_lanes();
-    for lanes in &lanes {
-        py.detach(|| lanes.pause());
-    }
+    py.detach(|| {
+        for lanes in &lanes {
+            lanes.pause();
+        }
+        worker::join_orphans();
+    });
     for client in &clients {
         // A fork cannot be refused; what could not be written or closed is counted.
         if py.detach(|| client.cache.suspend()).is_err() {

@@ -9,6 +9,7 @@ use super::errand::Lanes;
 use super::fork;
 use super::shared::Shared;
 use crate::store::sqlite;
+use crate::worker;
 
 /// Open clients, for the interpreter's exit.
 static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
@@ -59,5 +60,12 @@ pub(crate) fn close_all(py: Python<'_>) -> PyResult<()> {
     for client in open_clients() {
         result = result.and(client.exit(py));
     }
+    // None of their threads may ask for an interpreter that is gone.
+    py.detach(|| {
+        for lanes in open_lanes() {
+            lanes.close();
+        }
+        worker::join_orphans();
+    });
     Ok(result?)
 }

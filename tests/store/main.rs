@@ -9,6 +9,7 @@
 mod atomic;
 mod damage;
 mod files;
+mod groups;
 mod original;
 mod profiles;
 mod rows;

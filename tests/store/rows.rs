@@ -40,7 +40,7 @@ fn a_row_comes_back_as_it_was_written_also_from_another_store() {
         }])
         .unwrap();
         for store in [&ours, &theirs] {
-            let row = store.read("k", false).unwrap().row.unwrap();
+            let row = store.read("k", true).unwrap().row.unwrap();
             assert_eq!((&*row.format, &*row.data, row.meta), (format, bytes, meta));
         }
     }
