@@ -159,9 +159,12 @@ impl<J: Job> Worker<J> {
         self.halt(Mode::Closed);
     }
 
-    /// Takes out what is queued: in a forked child it is the parent's.
+    /// Takes out what is queued: in a forked child it is the parent's, and so are the threads.
     pub fn forget(&self) -> VecDeque<J> {
-        std::mem::take(&mut self.0.state.lock().jobs)
+        let mut state = self.0.state.lock();
+        state.threads.drain(..).for_each(std::mem::forget);
+        (state.idle, state.running) = (0, 0);
+        std::mem::take(&mut state.jobs)
     }
 
     fn halt(&self, mode: Mode) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -274,12 +274,14 @@ pub(crate) struct Delivery(Mutex<Vec<Letter>>);
 
 #[pymethods]
 impl Delivery {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+    fn __call__(&self, py: Python<'_>) {
         let letters = std::mem::take(&mut *self.0.lock());
         for letter in letters {
-            letter.hand_over(py)?;
+            // One that fails is no reason to keep the others waiting.
+            if let Err(error) = letter.hand_over(py) {
+                error.write_unraisable(py, None);
+            }
         }
-        Ok(())
     }
 }
 
@@ -303,11 +305,23 @@ impl Letter {
         match result {
             Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
             Err(error) => {
-                future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?
+                let error = presentable(py, error)?;
+                future.call_method1(intern!(py, "set_exception"), (error,))?
             }
         };
         Ok(())
     }
+}
+
+/// The exception for a future, which takes no `StopIteration`: a format of the program's own may
+/// raise one.
+fn presentable(py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return Ok(error.into_value(py).into_any());
+    }
+    let raised = PyRuntimeError::new_err("a coroutine raised StopIteration");
+    raised.set_cause(py, Some(error));
+    Ok(raised.into_value(py).into_any())
 }
 
 /// Has the code of the program that an answer may run find its caller's context.

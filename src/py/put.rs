@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::arguments;
 use super::errand::{Answer, Lane};
 use super::error::{CachetronomyError, SerializationError};
-use super::shared::Shared;
+use super::shared::{Live, Shared};
 use super::value::{self, Prefer};
 use crate::cache::{Cache, Draft, Part};
 use crate::error::Result;
@@ -68,7 +68,8 @@ impl Put {
 pub(super) struct PutWork {
     shared: Arc<Shared>,
     key: String,
-    value: Py<PyAny>,
+    /// Taken when it enters memory.
+    value: Option<Live>,
     draft: Draft,
     /// Of a value that was computed: it is not stored if its key was changed meanwhile.
     watch: Option<Arc<Watch>>,
@@ -108,21 +109,43 @@ impl PutWork {
         let stored = shared.cache.store_group(&group);
         puts.into_iter()
             .zip(stored)
-            .map(|(put, stored)| -> Answer { Box::new(move |py| put.finish(py, stored)) })
+            .map(|(mut put, stored)| -> Answer {
+                // At once: after the next commit memory could not tell whether it is still the
+                // newest. What leaves is dropped where a destructor may run.
+                let (stored, left) = match stored {
+                    Ok(Some(commit)) => (Ok(None), put.keep(commit)),
+                    other => (other, Vec::new()),
+                };
+                Box::new(move |py| {
+                    drop(left);
+                    put.finish(py, stored)
+                })
+            })
             .collect()
     }
 
-    fn finish(self, py: Python<'_>, stored: Result<Option<Commit>>) -> PyResult<Py<PyAny>> {
+    /// Takes the value into memory.
+    fn keep(&mut self, commit: Commit) -> Vec<Live> {
+        let value = self.value.take();
+        value.map_or_else(Vec::new, |value| {
+            self.shared
+                .cache
+                .keep(&self.key, value, &self.draft, commit)
+        })
+    }
+
+    fn finish(mut self, py: Python<'_>, stored: Result<Option<Commit>>) -> PyResult<Py<PyAny>> {
         match stored {
             Ok(Some(commit)) => {
-                let cache = &self.shared.cache;
-                drop(cache.keep(&self.key, self.value, &self.draft, commit));
+                drop(self.keep(commit));
                 Ok(py.None())
             }
             Ok(None) => Ok(py.None()),
             Err(_) if self.is_result && self.shared.has_exited() => Ok(py.None()),
-            Err(error) if self.is_result => Err(carry(error.into(), self.value.bind(py))?),
-            Err(error) => Err(error.into()),
+            Err(error) => match &self.value {
+                Some(value) if self.is_result => Err(carry(error.into(), value.bind(py))?),
+                _ => Err(error.into()),
+            },
         }
     }
 }
@@ -169,7 +192,7 @@ impl Shared {
         Ok(Planned::Put(PutWork {
             shared: Arc::clone(self),
             key: String::from(key),
-            value: value.clone().unbind(),
+            value: Some(value.clone().unbind()),
             draft: self.encode(key, value, put, &part)?,
             watch: watch.map(Arc::clone),
             is_result: false,
