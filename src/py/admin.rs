@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::arguments::{self, Limit};
+use super::breath::{self, Breath};
 use super::cells::{from_cell, to_cell};
 use super::client::Client;
 use super::error::InvalidSettingError;
@@ -174,7 +175,7 @@ impl Client {
         py: Python<'py>,
         limit: Limit,
         with_data: bool,
-    ) -> PyResult<Vec<RowTuple<'py>>> {
+    ) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let rows = shared.reading(py, |cache| cache.rows(Which::All, limit.0, with_data))?;
         let data = |row: &FullRow| {
@@ -188,22 +189,24 @@ impl Client {
             let data = data(&row);
             tuple(row, data)
         });
-        Ok(rows.collect())
+        breath::list(py, rows)
     }
 
     /// As `_rows`, decoded. A row that cannot be decoded takes nobody's place.
     #[pyo3(signature = (limit))]
-    fn _items<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Vec<RowTuple<'py>>> {
+    fn _items<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let rows = shared.reading(py, |cache| cache.rows(Which::All, None, true))?;
-        let mut items = Vec::new();
+        let items = PyList::empty(py);
+        let mut breath = Breath::new();
         for row in rows {
             if limit.0.is_some_and(|limit| items.len() == limit) {
                 break;
             }
             if let Some(value) = shared.decode(py, &row.key, &row.row)? {
-                items.push(tuple(row, value));
+                items.append(tuple(row, value))?;
             }
+            breath.take(py);
         }
         Ok(items)
     }
@@ -238,22 +241,23 @@ impl Client {
         Ok(shared.detached(py, |cache| cache.store_row(&row))?)
     }
 
-    fn _keys_by_tags(
+    fn _keys_by_tags<'py>(
         &self,
-        py: Python<'_>,
-        tags: &Bound<'_, PyAny>,
+        py: Python<'py>,
+        tags: &Bound<'py, PyAny>,
         exact_match: bool,
-    ) -> PyResult<Vec<String>> {
+    ) -> PyResult<Bound<'py, PyList>> {
         let tags = arguments::tags(tags)?;
         let shared = self.begin(py)?;
-        Ok(shared.detached(py, |cache| cache.tagged(&tags, exact_match))?)
+        let keys = shared.detached(py, |cache| cache.tagged(&tags, exact_match))?;
+        breath::list(py, keys)
     }
 
     #[pyo3(signature = (limit))]
-    fn _access_rows(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<AccessTuple>> {
+    fn _access_rows<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let rows = shared.reading(py, |cache| cache.accesses(Which::All, limit.0))?;
-        Ok(rows.into_iter().map(access).collect())
+        breath::list(py, rows.into_iter().map(access))
     }
 
     fn _access_row(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<AccessTuple>> {
@@ -287,10 +291,10 @@ impl Client {
     }
 
     #[pyo3(signature = (limit))]
-    fn _eviction_rows(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<EvictionTuple>> {
+    fn _eviction_rows<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let rows = shared.reading(py, |cache| cache.evictions(limit.0))?;
-        Ok(rows.into_iter().map(eviction).collect())
+        breath::list(py, rows.into_iter().map(eviction))
     }
 
     fn _eviction_count(&self, py: Python<'_>) -> PyResult<u64> {
@@ -339,10 +343,12 @@ impl Client {
             Answer::Changed(rows) => rows.into_bound_py_any(py),
             Answer::Rows(names, rows) => {
                 let list = PyList::empty(py);
+                let mut breath = Breath::new();
                 for row in rows {
                     let cells = row.into_iter().map(|cell| from_cell(py, cell));
                     let cells = cells.collect::<PyResult<Vec<_>>>()?;
                     list.append(PyTuple::new(py, cells)?)?;
+                    breath.take(py);
                 }
                 (names, list).into_bound_py_any(py)
             }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyList};
 
 use super::arguments;
+use super::breath;
 use super::client::Client;
 use super::disabled::Disabled;
 use super::errand::Lane;
@@ -221,12 +222,12 @@ impl Client {
     /// Keys with the text before the first of these are found through an index, and so are those
     /// with a tag; a pattern that begins with one of these looks at every key.
     #[pyo3(signature = (pattern = None, tag = None))]
-    fn keys(
+    fn keys<'py>(
         &self,
-        py: Python<'_>,
-        pattern: Option<&Bound<'_, PyAny>>,
-        tag: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Vec<String>> {
+        py: Python<'py>,
+        pattern: Option<&Bound<'py, PyAny>>,
+        tag: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let pattern = pattern.map(glob).transpose()?;
         let tag = tag.map(arguments::tags).transpose()?;
         let tag = match tag.as_deref() {
@@ -235,7 +236,8 @@ impl Client {
             Some(_) => return Err(PyTypeError::new_err("tag: give one tag, as a str")),
         };
         let shared = self.begin(py)?;
-        Ok(shared.detached(py, |cache| cache.matching(pattern.as_ref(), tag))?)
+        let keys = shared.detached(py, |cache| cache.matching(pattern.as_ref(), tag))?;
+        breath::list(py, keys)
     }
 
     /// Delete the live entries whose keys match a pattern, as in `keys`, from both tiers; return
@@ -246,7 +248,8 @@ impl Client {
         let pattern = glob(pattern)?;
         let shared = self.begin(py)?;
         let removed = shared.detached(py, |cache| cache.delete_matching(&pattern))?;
-        drop(shared.cache.forget(removed.iter().map(String::as_str)));
+        let left = shared.cache.forget(removed.iter().map(String::as_str));
+        breath::drop_all(py, left);
         Ok(removed.len())
     }
 

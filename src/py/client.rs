@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::arguments;
+use super::breath;
 use super::disabled::Switch;
 use super::errand::Lanes;
 use super::opening::Plan;
@@ -186,7 +187,7 @@ impl Client {
 
     /// Drop everything from memory; the store keeps it.
     fn evict_all(&self, py: Python<'_>) -> PyResult<()> {
-        drop(self.begin(py)?.cache.evict_all());
+        breath::drop_all(py, self.begin(py)?.cache.evict_all());
         Ok(())
     }
 
@@ -194,7 +195,7 @@ impl Client {
     fn clear_all(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.begin(py)?;
         shared.detached(py, Cache::clear)?;
-        drop(shared.cache.evict_all());
+        breath::drop_all(py, shared.cache.evict_all());
         Ok(())
     }
 

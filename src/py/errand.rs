@@ -305,7 +305,7 @@ impl Letter {
         match result {
             Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
             Err(error) => {
-                let error = presentable(py, error)?;
+                let error = presentable(py, error);
                 future.call_method1(intern!(py, "set_exception"), (error,))?
             }
         };
@@ -315,13 +315,13 @@ impl Letter {
 
 /// The exception for a future, which takes no `StopIteration`: a format of the program's own may
 /// raise one.
-fn presentable(py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
+fn presentable(py: Python<'_>, error: PyErr) -> Py<PyAny> {
     if !error.is_instance_of::<PyStopIteration>(py) {
-        return Ok(error.into_value(py).into_any());
+        return error.into_value(py).into_any();
     }
     let raised = PyRuntimeError::new_err("a coroutine raised StopIteration");
     raised.set_cause(py, Some(error));
-    Ok(raised.into_value(py).into_any())
+    raised.into_value(py).into_any()
 }
 
 /// Has the code of the program that an answer may run find its caller's context.

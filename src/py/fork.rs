@@ -13,7 +13,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::registry::{open_clients, open_lanes};
-use super::{flight, refresh};
+use super::{breath, flight, refresh};
 use crate::worker;
 
 /// Between two looks at a door. Only a fork makes anybody wait here.
@@ -54,9 +54,9 @@ pub(super) fn is_background() -> bool {
 /// Drops values that a background thread removed from memory. When the interpreter is about to end
 /// they are left where they are.
 pub(super) fn drop_in_background(values: Vec<Py<PyAny>>) {
-    Python::try_attach(|_| {
+    Python::try_attach(|py| {
         let before = BACKGROUND.replace(true);
-        drop(values);
+        breath::drop_all(py, values);
         BACKGROUND.set(before);
     });
 }

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arguments::{self, Limit};
+use super::breath;
 use super::client::Client;
 use crate::cache::Cache;
 use crate::entry::Expired;
@@ -12,58 +13,64 @@ use crate::store::Which;
 #[pymethods]
 impl Client {
     /// Removes what is past its deadline: `[(key, expire_at)]`.
-    fn _clear_expired(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+    fn _clear_expired<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let expired = shared.reading(py, Cache::delete_expired)?;
-        drop(shared.cache.forget_expired(&expired));
+        breath::drop_all(py, shared.cache.forget_expired(&expired));
         let text = |entry: Expired| (entry.key, entry.expire_at.to_string());
-        Ok(expired.into_iter().map(text).collect())
+        breath::list(py, expired.into_iter().map(text))
     }
 
     /// Remove entries that have any of the tags or, if `exact_match`, exactly these; return
     /// their keys.
     #[pyo3(signature = (tags, exact_match = false))]
-    fn clear_by_tags(
+    fn clear_by_tags<'py>(
         &self,
-        py: Python<'_>,
-        tags: &Bound<'_, PyAny>,
+        py: Python<'py>,
+        tags: &Bound<'py, PyAny>,
         exact_match: bool,
-    ) -> PyResult<Vec<String>> {
+    ) -> PyResult<Bound<'py, PyList>> {
         let tags = arguments::tags(tags)?;
         let shared = self.begin(py)?;
         let removed = shared.detached(py, |cache| cache.delete_by_tags(&tags, exact_match))?;
-        drop(shared.cache.forget(removed.iter().map(String::as_str)));
-        Ok(removed)
+        let left = shared.cache.forget(removed.iter().map(String::as_str));
+        breath::drop_all(py, left);
+        breath::list(py, removed)
     }
 
     /// Remove the entries that were written under a profile; return their keys.
-    fn clear_by_profile(&self, py: Python<'_>, profile_name: &str) -> PyResult<Vec<String>> {
+    fn clear_by_profile<'py>(
+        &self,
+        py: Python<'py>,
+        profile_name: &str,
+    ) -> PyResult<Bound<'py, PyList>> {
         let shared = self.begin(py)?;
         let removed = shared.detached(py, |cache| cache.delete_by_profile(profile_name))?;
-        drop(shared.cache.forget(removed.iter().map(String::as_str)));
-        Ok(removed)
+        let left = shared.cache.forget(removed.iter().map(String::as_str));
+        breath::drop_all(py, left);
+        breath::list(py, removed)
     }
 
     /// Return the keys of the live entries in the store.
-    fn store_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        Ok(self.begin(py)?.detached(py, Cache::store_keys)?)
+    fn store_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        breath::list(py, self.begin(py)?.detached(py, Cache::store_keys)?)
     }
 
     /// Return the keys of the live entries in memory.
-    fn memory_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        Ok(self.begin(py)?.detached(py, Cache::memory_keys)?)
+    fn memory_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        breath::list(py, self.begin(py)?.detached(py, Cache::memory_keys)?)
     }
 
     /// Return the keys of the live entries in either tier, each once.
-    fn all_keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+    fn all_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         // Memory holds nothing that the store does not.
         self.store_keys(py)
     }
 
     /// Return the hits of this process: `[(key, count)]`, hottest first.
     #[pyo3(signature = (limit = Limit(None)), text_signature = "($self, limit=None)")]
-    fn memory_stats(&self, py: Python<'_>, limit: Limit) -> PyResult<Vec<(String, u64)>> {
-        Ok(self.begin(py)?.cache.memory_stats(limit.0)?)
+    fn memory_stats<'py>(&self, py: Python<'py>, limit: Limit) -> PyResult<Bound<'py, PyList>> {
+        breath::list(py, self.begin(py)?.cache.memory_stats(limit.0)?)
     }
 
     /// Return the hottest keys of all processes ever: `[(key, count)]`.

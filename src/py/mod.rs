@@ -6,6 +6,7 @@ mod atomic;
 mod attention;
 mod attributes;
 mod bound;
+mod breath;
 mod bulk;
 mod cells;
 mod client;
