@@ -64,9 +64,7 @@ async def _answer(
 ) -> Any:  # noqa: ANN401 - the caller's types
     """Return the result of a call that memory does not answer at once."""
     task = _task()
-    opening = cached._opening()  # noqa: SLF001 - as above
-    if opening is not None:
-        await opening
+    await _get_ready(cached)
     while True:
         # A read of the file takes microseconds, far less than a hop to another thread. The key is
         # made before the call: the function may change its arguments.
@@ -84,6 +82,13 @@ async def _answer(
         # Without a flight, to wait would be to wait for itself: for its own lease, too. Or there
         # is no task.
         return await (going if flight is None else lead(flight, going))
+
+
+async def _get_ready(cached: CachedFunction[..., Any]) -> None:
+    """Have an async client opened, and switched to the profile that was assigned to it."""
+    client: Any = cached.cache
+    if not getattr(client, "_is_ready", True) and _task() is not None:
+        await client._get_ready()  # noqa: SLF001 - the client and what it decorates
 
 
 async def _go_on(  # noqa: PLR0913, PLR0917 - what `_lookup` returns, and what it was asked
@@ -109,9 +114,7 @@ async def refresh(
     cached: CachedFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:  # noqa: ANN401 - the caller's types
     """Call the function whatever is stored, store what it returns, and return it."""
-    opening = cached._opening()  # noqa: SLF001 - as above
-    if opening is not None:
-        await opening
+    await _get_ready(cached)
     ticket = cached._ticket(args, kwargs)  # noqa: SLF001 - the two halves of one decorator
     return await _compute(cached, ticket, args, kwargs)
 
@@ -321,5 +324,6 @@ async def off_the_loop(
 
     Another kind of loop (trio) has to wait: of its threads nothing here knows.
     """
+    await _get_ready(cached)
     pending = cached._send(work, writes)  # noqa: SLF001 - as above
     return work() if pending is None else await pending

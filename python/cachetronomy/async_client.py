@@ -162,7 +162,9 @@ class AsyncCachetronaut(Served):
     async def shutdown(self) -> None:
         """Do what was begun, write what is pending and close the cache.
 
-        Calling it again does nothing; any other call raises `CacheClosedError` from then on.
+        Calling it again does nothing. It stays closed: any other call raises `CacheClosedError`
+        from then on, and so does a decorated call that was still computing, with the result as the
+        error's `value`.
         """
         await self._close()
 
@@ -178,6 +180,21 @@ class AsyncCachetronaut(Served):
     async def __aexit__(self, *_exception: object) -> None:
         """Close it."""
         await self.shutdown()
+
+    if not TYPE_CHECKING:  # Checkers say so themselves.
+
+        def __enter__(self) -> None:
+            """Refuse what the sync client does."""
+            message = "AsyncCachetronaut is entered with `async with`"
+            raise TypeError(message)
+
+        def __exit__(self, *_exception: object) -> None:
+            """Never called."""
+
+        def __contains__(self, key: object) -> None:
+            """Refuse what the sync client does."""
+            message = "ask `await cache.contains(key)`; `in` cannot be awaited"
+            raise TypeError(message)
 
     def __repr__(self) -> str:
         """Show the file, and whether it is closed."""
@@ -202,7 +219,7 @@ class AsyncCachetronaut(Served):
         if store is None:
             from cachetronomy.async_store import AsyncSQLiteStore  # noqa: PLC0415 - it is large
 
-            store = AsyncSQLiteStore._of(self._client)  # noqa: SLF001 - two faces of one thing
+            store = AsyncSQLiteStore._of(self)  # noqa: SLF001 - two faces of one thing
             self._store_object = weakref.ref(store)
         return store
 
@@ -415,7 +432,10 @@ class AsyncCachetronaut(Served):
         AsyncLock,
         """Return a lock for an `async with` block; as `Cachetronaut.lock`.
 
-        Of all tasks, threads and processes that use the file, one at a time is inside.
+        Of all tasks, threads and processes that use the file, one at a time is inside. `ttl`: the
+        time after which it is free again though its holder did not leave the block. `timeout`:
+        seconds to wait for it, or a `timedelta`; `None` is for ever, 0 tries once. It is not
+        re-entrant. Entering raises `StoreBusyError` when the time is over.
         """,
     )
     disabled = made(
@@ -469,9 +489,23 @@ class AsyncCachetronaut(Served):
     ) -> Any:
         """Return the value of a key; where there is none, compute and store it.
 
-        `compute_fn()` returns the value, or an awaitable of it. All else is as in
-        `Cachetronaut.get_or_compute`: of all tasks and threads that miss at once, one computes.
+        `compute_fn()` returns the value, or an awaitable of it. `lock="thread"`: of all tasks and
+        threads of the process that miss at once, one computes and the others get its result or its
+        exception. `lock="process"`: of all processes that use the file, too. `None`: each computes.
+        The other parameters are those of `set`.
+
+        Raises:
+            TypeError: `compute_fn` is no function.
+            CachetronomyError: as in `get` and `set`; a value that was computed and could not be
+                stored is the error's `value`.
         """
+        unchecked: object = compute_fn
+        if not callable(unchecked):
+            message = (
+                f"compute_fn: {unchecked!r:.80} cannot be called; give a function that returns "
+                "the value, or an awaitable of it"
+            )
+            raise TypeError(message)
         value = await self.get(key, default=MISS, version=version)
         if value is not MISS:
             return value

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from cachetronomy import _core
-
 
 class AsyncSQLiteStore(Served):
     """The database file: its entries as bytes, its logs, its profiles.
@@ -38,19 +36,26 @@ class AsyncSQLiteStore(Served):
         """Prepare; `init`, or the first awaited call, opens the file."""
         store = SQLiteStore.__new__(SQLiteStore)
         store._prepare(db_path, owner=weakref.ref(self))  # noqa: SLF001 - two faces of one thing
-        self._take_over(store)
+        self._take_over(store, None)
 
-    def _take_over(self, store: SQLiteStore) -> None:
+    def _take_over(self, store: SQLiteStore, owner: Served | None) -> None:
         self._target = store
         self._client = store._client  # noqa: SLF001 - as above
+        self._owner = owner
         self._is_ready = False
 
     @classmethod
-    def _of(cls, client: _core.Cachetronaut) -> Self:
+    def _of(cls, owner: Served) -> Self:
         """Make the store of a client."""
         store = cls.__new__(cls)
-        store._take_over(SQLiteStore._of(client))  # noqa: SLF001 - as above
+        store._take_over(SQLiteStore._of(owner._client), owner)  # noqa: SLF001 - as above
         return store
+
+    async def _get_ready(self) -> None:
+        if self._owner is None:
+            await super()._get_ready()
+        elif not self._owner._is_ready:  # noqa: SLF001 - as above
+            await self._owner._get_ready()  # noqa: SLF001 - as above
 
     @property
     def db_path(self) -> str:

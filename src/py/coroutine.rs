@@ -69,16 +69,6 @@ impl CachedFunction {
         Ok(miss(py)?.into_bound(py).into_any())
     }
 
-    /// A future of the client being open; `None`: it is, or no event loop runs.
-    fn _opening(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        let (py, client) = (slf.py(), slf.get().client());
-        if client.get().shared().is_ok() {
-            return Ok(None);
-        }
-        let open = client.getattr(py, "_open")?;
-        client.get().send_call(py, open, Lane::Write)
-    }
-
     /// A future of `call()` done where no event loop waits for it; `None`: none runs.
     fn _send(&self, py: Python<'_>, call: Py<PyAny>, writes: bool) -> PyResult<Option<Py<PyAny>>> {
         let lane = if writes { Lane::Write } else { Lane::Read };
