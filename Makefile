@@ -23,6 +23,7 @@ PY := $(BIN)/python
 # Stamps, so that an unchanged tree is neither installed nor built again.
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+PEERS := $(VENV)/.peers
 # Folders too: they change when a file is removed.
 SOURCES := $(shell find src -name '*.rs' -o -type d) Cargo.toml Cargo.lock pyproject.toml
 
@@ -76,8 +77,9 @@ fmt: $(INSTALLED) ## Format all code, and fix the lints that can fix themselves
 	$(PY) -m ruff check --fix-only
 	$(PY) -m ruff format
 
-bench: $(BUILT) ## Measure against the peers
+bench: $(BUILT) $(PEERS) ## Measure against the peers
 	$(PY) benches/bench.py
+	$(PY) benches/async_bench.py
 
 scale: $(BUILT) ## Measure clearing by tag and sweeping in a small and a large file
 	$(PY) benches/scale.py
@@ -90,8 +92,11 @@ soak: $(BUILT) ## Run the stress and crash harnesses for some ten minutes
 	  cargo test --locked --test freshness --test crash --test model -- --nocapture
 	CACHETRONOMY_INCR_ROUNDS=5000 CACHETRONOMY_ONCE_ROUNDS=1000 CACHETRONOMY_SWITCH_SECONDS=10 \
 	CACHETRONOMY_PROCESS_ROUNDS=1000 CACHETRONOMY_LEASE_KILLS=50 CACHETRONOMY_LEASE_SECONDS=30 \
+	CACHETRONOMY_CANCELLATIONS=10000 CACHETRONOMY_CLIENTS=1000 \
 	  $(PY) -m pytest --timeout=600 tests_py/test_atomic_races.py tests_py/test_compute_once_races.py \
-	  tests_py/test_compute_once_processes.py tests_py/test_lease.py tests_py/test_switching.py
+	  tests_py/test_compute_once_processes.py tests_py/test_lease.py tests_py/test_switching.py \
+	  tests_py/test_async_cancellation.py tests_py/test_async_leaks.py
+	CACHETRONOMY_LAG_SECONDS=20 $(PY) -m pytest -n0 --timeout=600 -rP tests_py/test_loop_lag.py
 
 clean: ## Remove everything that is built or cached
 	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -102,6 +107,10 @@ $(INSTALLED): requirements-dev.txt
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	grep -v '^-e ' requirements-dev.txt >$(VENV)/requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	touch $@
+
+$(PEERS): $(INSTALLED) requirements-bench.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@
 
 $(BUILT): $(INSTALLED) $(SOURCES)

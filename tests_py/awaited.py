@@ -63,6 +63,9 @@ class Awaited:
         return repr(self._served)
 
 
+_BLOCKS: set[asyncio.Task[None]] = set()
+
+
 class _AwaitedLock:
     """Enters and leaves in one task, as an `async with` block does."""
 
@@ -86,6 +89,8 @@ class _AwaitedLock:
             await self.lock.__aexit__(None, None, None)
 
         task = asyncio.create_task(block())
+        _BLOCKS.add(task)  # A test may drop a lock that it never leaves.
+        task.add_done_callback(_BLOCKS.discard)
         await entered
         self.blocks.setdefault(thread, []).append((leave, task))
 

@@ -8,22 +8,27 @@ import contextvars
 import functools
 import inspect
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetronomy._core import _LEASE_LIFE, MISS
+from cachetronomy.exceptions import CachetronomyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from cachetronomy._core import CachedFunction, _Flight, _Ticket
+    from cachetronomy._core import CachedFunction, _Flight, _Lease, _Ticket
 
-L = TypeVar("L")
+L = TypeVar("L", bound="_Lease | _Ticket")
 T = TypeVar("T")
 
 # Seconds between two looks whether another process has computed, each twice the one before.
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
+
+# Seconds between two looks whether whoever computes can still do so.
+_LOOK = 0.5
 
 # The tasks that compute: this one, and those that started it, which may wait for it.
 _leaders: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar(
@@ -71,7 +76,7 @@ async def _answer(
         value, ticket, flight, key = cached._lookup(args, kwargs, task, _leaders.get())  # noqa: SLF001
         if value is not MISS:
             if ticket is not None:
-                _start(_refresh(cached, ticket, args, kwargs))
+                _start(ticket, _refresh(cached, ticket, args, kwargs))
             return value
         if flight is not None and not flight.leads:
             value = await end_of(flight)
@@ -104,7 +109,7 @@ async def _go_on(  # noqa: PLR0913, PLR0917 - what `_lookup` returns, and what i
         value, ticket = cached._set_out(key, fetched, args, kwargs, flight)  # noqa: SLF001
         if value is not MISS:
             if ticket is not None:
-                _start(_refresh(cached, ticket, args, kwargs))
+                _start(ticket, _refresh(cached, ticket, args, kwargs))
             return value
     compute = _compute if flight is None else _once
     return await compute(cached, ticket, args, kwargs)
@@ -134,7 +139,7 @@ async def _refresh(
         if is_alone:
             computing = _compute(cached, ticket, args, kwargs)
             if needs_lease:
-                computing = _under_lease(lambda: _end_lease(cached, ticket), computing)
+                computing = _under_lease(ticket, lambda: _end_lease(cached, ticket), computing)
             await (computing if flight is None else lead(flight, computing))
     except Exception as error:  # noqa: BLE001 - nobody waits for it: it is logged
         cached._fail_refresh(ticket, error)  # noqa: SLF001 - as above
@@ -157,10 +162,15 @@ async def _try_claim(cached: CachedFunction[..., Any], ticket: _Ticket) -> tuple
 _refreshes: set[asyncio.Task[None]] = set()
 
 
-def _start(refreshing: Coroutine[Any, Any, None]) -> None:
+def _start(ticket: _Ticket, refreshing: Coroutine[Any, Any, None]) -> None:
     task = asyncio.get_running_loop().create_task(refreshing)
     _refreshes.add(task)
-    task.add_done_callback(_refreshes.discard)
+
+    def end(task: asyncio.Task[None]) -> None:
+        _refreshes.discard(task)
+        ticket.forsake()  # It may have been cancelled before it began.
+
+    task.add_done_callback(end)
 
 
 async def _once(
@@ -208,24 +218,30 @@ async def once_on_the_machine(
             found: T = value
             return found
         if done and lease is not None:
-            return await _under_lease(functools.partial(end, lease), compute())
+            return await _under_lease(lease, functools.partial(end, lease), compute())
         if done or time.monotonic() >= limit:
             return await compute()
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _under_lease(end: Callable[[], Awaitable[None]], computing: Coroutine[Any, Any, T]) -> T:
+async def _under_lease(
+    lease: _Lease | _Ticket,
+    end: Callable[[], Awaitable[None]],
+    computing: Coroutine[Any, Any, T],
+) -> T:
     before = _holds_lease.set(True)
     try:
         try:
-            value = await computing
-        except Exception:
-            await end()
-            raise
-        await end()
-        return value
+            return await computing
+        finally:
+            # If it was cancelled it must not wait; what fails ends by itself.
+            if not isinstance(sys.exc_info()[1], asyncio.CancelledError):
+                with contextlib.suppress(CachetronomyError):
+                    await end()
     finally:
+        # If it was cancelled, whose traceback may be kept for long; otherwise it is given back.
+        lease.forsake()
         with contextlib.suppress(ValueError):  # Thrown away, and ended in another context.
             _holds_lease.reset(before)
 
@@ -307,11 +323,20 @@ async def end_of(flight: _Flight) -> Any:  # noqa: ANN401 - the caller's value
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             loop.call_soon_threadsafe(wake)
 
+    timers: list[asyncio.TimerHandle] = []
+
+    def look() -> None:
+        # The leader's loop may have been closed under it.
+        flight.look()
+        timers[:] = [loop.call_later(_LOOK, look)]
+
+    timers.append(loop.call_later(_LOOK, look))
     try:
         if flight.when_ended(tell):
             await ended
         return flight.result()
     finally:
+        timers[0].cancel()
         flight.leave()
 
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from cachetronomy.exceptions import CachetronomyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from typing_extensions import Self
 
     from cachetronomy._awaited import Served
@@ -62,16 +60,13 @@ class AsyncLock:
         me = asyncio.current_task()
         own = (at for at, (task, _) in enumerate(self._held) if task is me)
         _, owner = self._held.pop(max(own, default=-1))
+        give_back = functools.partial(self._lock._give_back, owner)  # noqa: SLF001 - two halves
         # Begun before anything can be cancelled.
-        await self._send_back(owner)
+        await self._client._client._send(give_back, True)  # noqa: FBT003, SLF001 - as above
 
     def __repr__(self) -> str:
         """Show the name."""
         return f"<Async{repr(self._lock)[1:]}"
-
-    def _send_back(self, owner: str) -> Awaitable[None]:
-        give_back = functools.partial(self._lock._give_back, owner)  # noqa: SLF001 - two halves
-        return self._client._client._send(give_back, True)  # noqa: FBT003, SLF001 - as above
 
     async def _try(self, owner: str) -> bool:
         take = functools.partial(self._lock._take, owner)  # noqa: SLF001 - two halves
@@ -79,33 +74,57 @@ class AsyncLock:
             return await self._client._call_apart(take, writes=True)  # noqa: SLF001 - as above
         except asyncio.CancelledError:
             # It may be taken all the same, before this is done.
+            forgo = functools.partial(self._lock._forgo, owner)  # noqa: SLF001 - two halves
             with contextlib.suppress(CachetronomyError):
-                self._send_back(owner)
+                forgone = self._client._client._send(forgo, True)  # noqa: FBT003, SLF001 - as above
+                # What fails is nobody's business: the lock ends by itself.
+                asyncio.ensure_future(forgone).add_done_callback(_look_away)
             raise
 
     async def _wait(self, owner: str) -> None:
         timeout = self._lock._timeout  # noqa: SLF001 - two halves
         deadline = None if timeout is None else time.monotonic() + timeout
         loop = asyncio.get_running_loop()
-        freed = asyncio.Event()
+        freed: asyncio.Future[None] | None = None
+        is_woken = False
+
+        def wake() -> None:
+            nonlocal is_woken
+            is_woken = True
+            if freed is not None and not freed.done():
+                freed.set_result(None)
 
         def tell() -> None:  # On the thread of whoever gives it back.
             with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-                loop.call_soon_threadsafe(freed.set)
+                loop.call_soon_threadsafe(wake)
 
-        pause = _SHORTEST_PAUSE
         # Before the look that it waits for the end of: what is freed in between wakes it.
         place = self._lock._wait(tell)  # noqa: SLF001 - two halves
-        while True:
-            freed.clear()
-            if await self._try(owner):
-                place.won()
-                return
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self._lock._busy()  # noqa: SLF001 - two halves
-                pause = min(pause, left)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(freed.wait(), pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        has_won = False
+        pause = _SHORTEST_PAUSE
+        try:
+            while True:
+                is_woken = False
+                if await self._try(owner):
+                    has_won = True
+                    return
+                if deadline is not None:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise self._lock._busy()  # noqa: SLF001 - two halves
+                    pause = min(pause, left)
+                if not is_woken:
+                    freed = loop.create_future()
+                    timer = loop.call_later(pause, wake)
+                    try:
+                        await freed
+                    finally:
+                        timer.cancel()
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            place.leave(has_won)
+
+
+def _look_away(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()

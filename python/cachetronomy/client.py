@@ -410,6 +410,10 @@ def prepare(
         of_environment = settings.pop(field, None)
         if given.get(field) is None and of_environment is not None:
             given[field] = of_environment
+    offload_reads = given.get("offload_reads")
+    if not isinstance(offload_reads, bool | None):
+        message = f"offload_reads: {offload_reads!r:.80} is neither True nor False"
+        raise InvalidSettingError(message)
     path, default, serializer = (
         settings.pop(field, None) for field in ("db_path", "default_profile", "serializer")
     )

@@ -39,6 +39,9 @@ impl<T> Clone for Outcome<T> {
     }
 }
 
+/// Whether somebody can still do something; asked with no lock held.
+pub type Alive = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Called once when a flight has ended, with no lock held.
 pub type Waiter = Box<dyn FnOnce() + Send>;
 
@@ -52,6 +55,8 @@ pub struct Flight<T> {
     leader: Agent,
     /// Set when what it computes from was changed: who comes later computes anew.
     outdated: OnceLock<Arc<AtomicBool>>,
+    /// Says whether its leader can still end it.
+    alive: OnceLock<Alive>,
     state: Mutex<State<T>>,
     ended: Condvar,
 }
@@ -71,6 +76,11 @@ impl<T> Flight<T> {
             State::Under(_) => None,
             State::Ended(outcome) => Some(outcome.clone()),
         }
+    }
+
+    /// Whether its leader will never end it.
+    pub fn is_orphaned(&self) -> bool {
+        self.alive.get().is_some_and(|alive| !alive())
     }
 
     fn is_outdated(&self) -> bool {
@@ -142,6 +152,11 @@ impl<T> Lead<'_, T> {
     /// When this is set, who comes later does not wait for this one.
     pub fn outdated_by(&self, flag: Arc<AtomicBool>) {
         drop(self.flight.outdated.set(flag));
+    }
+
+    /// Until `alive` says no, others wait for this one.
+    pub fn alive_while(&self, alive: Alive) {
+        drop(self.flight.alive.set(alive));
     }
 
     /// Gives the result to all who wait, and to nobody who comes later.
@@ -223,6 +238,7 @@ impl<T> Flights<T> {
         let flight = Arc::new(Flight {
             leader: me,
             outdated: OnceLock::new(),
+            alive: OnceLock::new(),
             state: Mutex::new(State::Under(Vec::new())),
             ended: Condvar::new(),
         });
@@ -245,6 +261,19 @@ impl<T> Flights<T> {
         let left = is_over.then(|| table.waits.remove(&me));
         drop(table);
         drop(left);
+    }
+
+    /// Gives up a flight whose leader will never end it: who waits for it goes on.
+    pub fn abandon(&self, key: &str, flight: &Arc<Flight<T>>) {
+        let mut table = self.table.lock();
+        let is_there = table.flights.get(key);
+        let is_there = is_there.is_some_and(|it| Arc::ptr_eq(it, flight));
+        let removed = is_there.then(|| table.flights.remove(key));
+        drop(table);
+        if flight.outcome().is_none() {
+            flight.end(Outcome::Abandoned);
+        }
+        drop(removed);
     }
 
     /// Forgets everything: in a forked child nobody is left to end what was under way.
@@ -429,6 +458,27 @@ mod tests {
         let _waits = follow(&flights, "1", thread(2));
         flights.leave(thread(2), &before);
         assert!(is_alone(&flights, "2", thread(1)), "they call each other");
+    }
+
+    #[test]
+    fn who_waits_for_a_leader_that_will_never_end_goes_on() {
+        let flights = Flights::default();
+        let leading = lead(&flights, "k", task(1, 1));
+        let alive = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&alive);
+        leading.alive_while(Box::new(move || asked.load(Ordering::Acquire)));
+        let flight = follow(&flights, "k", thread(2));
+        assert!(!flight.is_orphaned());
+        alive.store(false, Ordering::Release);
+        assert!(flight.is_orphaned());
+        flights.abandon("k", &flight);
+        assert!(matches!(flight.outcome(), Some(Outcome::Abandoned)));
+        flights.leave(thread(2), &flight);
+        let other = lead(&flights, "k", thread(2));
+        // Too late: another one leads.
+        leading.end(1);
+        drop(follow(&flights, "k", thread(3)));
+        other.end(2);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use atomic::{Counted, Step};
-pub use flight::{Agent, Boarding, Flight, Flights, Lead, Outcome, Waiter};
+pub use flight::{Agent, Alive, Boarding, Flight, Flights, Lead, Outcome, Waiter};
 pub use inspect::{Health, Stats};
 use lease::Leases;
 pub use lease::{LEASE_LIFE, new_owner};

@@ -11,10 +11,11 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use super::client::Client;
+use super::errand;
 use super::lease::{self, Claim, Lease};
 use super::options::Together;
 use super::sentinel::miss;
-use crate::cache::{self, Agent, Boarding, Flights, Lead, Outcome};
+use crate::cache::{self, Agent, Alive, Boarding, Flights, Lead, Outcome};
 use crate::settings::Location;
 use crate::store::fence::Watch;
 
@@ -51,6 +52,7 @@ fn copy(py: Python<'_>, landing: &Landing) -> Landing {
 #[pyclass(name = "_Flight", module = "cachetronomy._core", frozen)]
 pub(crate) struct Flight {
     me: Agent,
+    key: String,
     role: Role,
 }
 
@@ -73,12 +75,33 @@ impl Flight {
             thread: this_thread(),
             task,
         };
-        let role = match FLIGHTS.board(&format!("{store}\0{version}\0{key}"), me, ancestors) {
-            Boarding::Lead(lead) => Role::Leader(Mutex::new(Some(lead))),
-            Boarding::Follow(flight) => Role::Follower(flight),
-            Boarding::Alone => return None,
+        let key = format!("{store}\0{version}\0{key}");
+        let role = loop {
+            match FLIGHTS.board(&key, me, ancestors) {
+                Boarding::Lead(lead) => {
+                    if let Some(alive) = task.and_then(|_| alive_loop()) {
+                        lead.alive_while(alive);
+                    }
+                    break Role::Leader(Mutex::new(Some(lead)));
+                }
+                Boarding::Follow(flight) if flight.is_orphaned() => {
+                    FLIGHTS.leave(me, &flight);
+                    FLIGHTS.abandon(&key, &flight);
+                }
+                Boarding::Follow(flight) => break Role::Follower(flight),
+                Boarding::Alone => return None,
+            }
         };
-        Some(Self { me, role })
+        Some(Self { me, key, role })
+    }
+
+    /// Of a follower: wakes all who wait if the leader's event loop was closed.
+    fn look_after_leader(&self) {
+        if let Role::Follower(flight) = &self.role
+            && flight.is_orphaned()
+        {
+            FLIGHTS.abandon(&self.key, flight);
+        }
     }
 
     /// Whether this one computes.
@@ -125,10 +148,31 @@ impl Flight {
                     return copy(py, &landing).map(|value| Some(value.into_bound(py)));
                 }
                 Some(Outcome::Abandoned) => return Ok(None),
-                None => py.check_signals()?,
+                None => {
+                    py.check_signals()?;
+                    self.look_after_leader();
+                }
             }
         }
     }
+}
+
+/// Whether the event loop of this task is open, for others to ask: a task of a closed one goes on no
+/// more, whoever may still hold it.
+pub(super) fn alive_loop() -> Option<Alive> {
+    Python::attach(|py| {
+        let event_loop = errand::running_loop(py).ok()??.unbind();
+        let alive: Alive = Box::new(move || {
+            let is_closed = |py: Python<'_>| {
+                event_loop
+                    .call_method0(py, pyo3::intern!(py, "is_closed"))
+                    .and_then(|closed| closed.is_truthy(py))
+                    .unwrap_or(false)
+            };
+            !Python::try_attach(is_closed).unwrap_or(false)
+        });
+        Some(alive)
+    })
 }
 
 /// A follower waits until this is dropped.
@@ -198,6 +242,11 @@ impl Flight {
             Some(value) => Ok(value),
             None => Ok(miss(py)?.into_bound(py).into_any()),
         }
+    }
+
+    /// Follower: wakes all who wait if the leader will never end.
+    fn look(&self) {
+        self.look_after_leader();
     }
 
     /// Follower: it waits no longer.

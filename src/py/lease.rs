@@ -70,17 +70,17 @@ impl Lease {
         }
         (self.process == std::process::id()).then_some(owner)
     }
+}
 
+#[pymethods]
+impl Lease {
     /// Leaves it to the background thread to give it back, if it is not given back yet.
     pub(super) fn forsake(&self) {
         if let Some(owner) = self.give_up() {
             self.shared.cache.forsake(&owner);
         }
     }
-}
 
-#[pymethods]
-impl Lease {
     /// Gives it back. If that fails, it ends by itself.
     pub(super) fn end(&self, py: Python<'_>) {
         if let Some(owner) = self.give_up()

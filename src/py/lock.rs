@@ -290,9 +290,18 @@ impl Lock {
         Ok(())
     }
 
+    /// As `_give_back` where it is not known whether it was taken; may wait for the disk.
+    fn _forgo(&self, py: Python<'_>, owner: &str) -> PyResult<()> {
+        let (shared, lease) = (self.client.get().shared()?, &self.lease);
+        shared.detached(py, |cache| cache.end_lease(&lease.name, owner))?;
+        wake(lease);
+        Ok(())
+    }
+
     /// A place among those that wait; `tell()` is called when it is worth another try.
     fn _wait(&self, tell: Py<PyAny>) -> LockPlace {
-        LockPlace(Place::take(&self.lease, Sleeper::Task(Arc::new(tell))))
+        let place = Place::take(&self.lease, Sleeper::Task(Arc::new(tell)));
+        LockPlace(Mutex::new(Some(place)))
     }
 
     /// Seconds to wait at most; `None`: for ever.
@@ -310,12 +319,16 @@ impl Lock {
 
 /// A task's place among those that wait for a lock, until it is freed.
 #[pyclass(name = "_LockPlace", module = "cachetronomy._core", frozen)]
-pub(crate) struct LockPlace(Place);
+pub(crate) struct LockPlace(Mutex<Option<Place>>);
 
 #[pymethods]
 impl LockPlace {
-    /// It has the lock: nobody else need be woken in its place.
-    fn won(&self) {
-        self.0.has_lease.store(true, Ordering::Relaxed);
+    /// It waits no longer; `won`: because it has the lock. Otherwise another one is woken.
+    fn leave(&self, won: bool) {
+        let place = self.0.lock().take();
+        if let Some(place) = &place {
+            place.has_lease.store(won, Ordering::Relaxed);
+        }
+        drop(place);
     }
 }

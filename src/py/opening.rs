@@ -12,7 +12,7 @@ use super::error::{CacheClosedError, CachetronomyError};
 use super::fields;
 use super::fork::OPENING;
 use super::manual::{PyManualClock, PyManualGauge};
-use super::registry::register;
+use super::registry::{hook, register};
 use super::shared::Shared;
 use super::value::Prefer;
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ impl Client {
         // Until it is registered, no fork would know of it.
         let _inside = OPENING.enter(py);
         let shared = Arc::new(Shared::open(py, plan, &self.switch, &self.lanes)?);
-        register(py, &shared)?;
+        register(&shared);
         shared.tell(py);
         if let Err(shared) = self.shared.set(shared) {
             // Another thread was faster.
@@ -131,6 +131,7 @@ impl Client {
         owner: Option<Py<PyAny>>,
         offload_reads: Option<bool>,
     ) -> PyResult<()> {
+        hook(profile.py())?;
         let mut settings = arguments::settings(db_path, max_items_in_memory, busy_timeout)?;
         settings.profile = fields::name(profile)?;
         settings.given = fields::changes(given)?;

@@ -2,8 +2,8 @@
 //! for each key.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
@@ -11,10 +11,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::decorator::CachedFunction;
+use super::error::CacheClosedError;
+use super::flight;
 use super::lease::{self, Claim};
 use super::log;
 use super::ticket::Ticket;
-use crate::cache::Arrival;
+use crate::cache::{Alive, Arrival};
 use crate::time::{Timestamp, Ttl};
 
 /// How long a refresh that failed is not tried again.
@@ -23,31 +25,57 @@ const PAUSE: Ttl = Ttl::Micros(1_000_000);
 /// Above so many, those that may be tried again are forgotten.
 const MANY: usize = 1_024;
 
-/// By store and key: `None` while it is under way; after one that failed, when the next may begin.
-static REFRESHES: LazyLock<Mutex<HashMap<String, Option<Timestamp>>>> =
-    LazyLock::new(Mutex::default);
+/// What is known of the refresh of a key.
+enum State {
+    /// It is under way. On an event loop: says whether that can still go on.
+    UnderWay(u64, Option<Arc<Alive>>),
+    /// The last one failed; when the next may begin.
+    Failed(Timestamp),
+}
+
+/// By store and key.
+static REFRESHES: LazyLock<Mutex<HashMap<String, State>>> = LazyLock::new(Mutex::default);
 
 /// A refresh under way, until it has ended or is dropped.
 pub(super) struct Refreshing {
     name: String,
+    number: u64,
     has_ended: AtomicBool,
 }
 
 impl Refreshing {
-    /// `None`: it is under way, or has just failed.
-    fn begin(store: &str, key: &str, now: Timestamp) -> Option<Self> {
+    /// `None`: it is under way, or has just failed. `alive`: whether it can still go on.
+    fn begin(store: &str, key: &str, now: Timestamp, alive: Option<Alive>) -> Option<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let name = format!("{store}\0{key}");
-        let is_open = |until: &Option<Timestamp>| until.is_some_and(|until| until <= now);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let alive = alive.map(Arc::new);
         let mut refreshes = REFRESHES.lock();
-        if refreshes.get(&name).is_some_and(|until| !is_open(until)) {
-            return None;
+        let before = match refreshes.get(&name) {
+            Some(State::Failed(until)) if *until > now => return None,
+            Some(State::UnderWay(number, alive)) => Some((*number, alive.clone())),
+            _ => None,
+        };
+        if let Some((before, alive)) = before {
+            drop(refreshes);
+            // Asked without the lock: it is Python that knows.
+            if alive.is_none_or(|alive| alive()) {
+                return None;
+            }
+            refreshes = REFRESHES.lock();
+            if !matches!(refreshes.get(&name), Some(State::UnderWay(it, _)) if *it == before) {
+                return None;
+            }
         }
         if refreshes.len() >= MANY {
-            refreshes.retain(|_, until| !is_open(until));
+            refreshes.retain(|_, state| !matches!(state, State::Failed(until) if *until <= now));
         }
-        refreshes.insert(name.clone(), None);
+        let replaced = refreshes.insert(name.clone(), State::UnderWay(number, alive));
+        drop(refreshes);
+        drop(replaced);
         Some(Self {
             name,
+            number,
             has_ended: AtomicBool::new(false),
         })
     }
@@ -61,10 +89,16 @@ impl Refreshing {
             return;
         }
         let mut refreshes = REFRESHES.lock();
-        match again {
-            Some(again) => refreshes.insert(self.name.clone(), Some(again)),
+        let is_own = |state: &State| matches!(state, State::UnderWay(it, _) if *it == self.number);
+        if !refreshes.get(&self.name).is_some_and(is_own) {
+            return;
+        }
+        let ended = match again {
+            Some(again) => refreshes.insert(self.name.clone(), State::Failed(again)),
             None => refreshes.remove(&self.name),
         };
+        drop(refreshes);
+        drop(ended);
     }
 }
 
@@ -76,7 +110,8 @@ impl Drop for Refreshing {
 
 /// In a forked child none is under way.
 pub(super) fn forget() {
-    REFRESHES.lock().clear();
+    let refreshes = std::mem::take(&mut *REFRESHES.lock());
+    drop(refreshes);
 }
 
 impl CachedFunction {
@@ -89,7 +124,9 @@ impl CachedFunction {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Option<Ticket>> {
         let (py, now) = (args.py(), self.shared()?.cache.now());
-        let Some(refreshing) = Refreshing::begin(self.shared()?.id(), key, now) else {
+        // A plain function's goes on in a thread.
+        let alive = self.is_coroutine().then(flight::alive_loop).flatten();
+        let Some(refreshing) = Refreshing::begin(self.shared()?.id(), key, now, alive) else {
             return Ok(None);
         };
         let made = self.ticket_for(String::from(key), args, kwargs, None);
@@ -117,7 +154,10 @@ impl CachedFunction {
         if !error.is_instance_of::<PyException>(py) {
             return Err(error);
         }
-        if self.shared()?.cache.check_open().is_err() {
+        // The cache is being closed, or was.
+        if error.is_instance_of::<CacheClosedError>(py)
+            || self.shared()?.cache.check_open().is_err()
+        {
             return Ok(());
         }
         self.shared()?.cache.count_error();

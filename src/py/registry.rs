@@ -15,20 +15,26 @@ use crate::worker;
 static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 /// The interpreter's exit closes what the program left open; a fork passes it by.
-pub(super) fn register(py: Python<'_>, shared: &Arc<Shared>) -> PyResult<()> {
-    static HOOKS: pyo3::sync::PyOnceLock<()> = pyo3::sync::PyOnceLock::new();
-    HOOKS.get_or_try_init(py, || {
-        let core = py.import("cachetronomy._core")?;
-        fork::register(&core)?;
-        let close_all = core.getattr("_close_all")?;
-        py.import("atexit")?
-            .call_method1("register", (close_all,))
-            .map(drop)
-    })?;
+pub(super) fn register(shared: &Arc<Shared>) {
     let mut open = OPEN.lock();
     open.retain(|client| client.strong_count() > 0);
     open.push(Arc::downgrade(shared));
-    Ok(())
+}
+
+/// Called before any client is opened: what a program registers later for its exit runs while its
+/// clients are open.
+pub(super) fn hook(py: Python<'_>) -> PyResult<()> {
+    static HOOKS: pyo3::sync::PyOnceLock<()> = pyo3::sync::PyOnceLock::new();
+    HOOKS
+        .get_or_try_init(py, || {
+            let core = py.import("cachetronomy._core")?;
+            fork::register(&core)?;
+            let close_all = core.getattr("_close_all")?;
+            py.import("atexit")?
+                .call_method1("register", (close_all,))
+                .map(drop)
+        })
+        .copied()
 }
 
 /// Queues that may have threads, which no child inherits.
