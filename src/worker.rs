@@ -34,6 +34,17 @@ pub fn join_orphans() {
     }
 }
 
+/// Gives back what ended orphans still hold: their stacks.
+fn reap_orphans() {
+    let ended: Vec<_> = ORPHANS
+        .lock()
+        .extract_if(.., |thread| thread.is_finished())
+        .collect();
+    for thread in ended {
+        drop(thread.join());
+    }
+}
+
 /// What a worker does.
 pub trait Job: Sized + Send + 'static {
     /// What is left to be told of a job that is done.
@@ -193,6 +204,7 @@ impl<J: Job> Worker<J> {
 
 impl<J: Job> Queue<J> {
     fn spawn(self: &Arc<Self>, state: &mut State<J>) -> Result<()> {
+        reap_orphans();
         let queue = Arc::clone(self);
         let started = std::thread::Builder::new()
             .name(String::from(self.name))
