@@ -36,8 +36,6 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypeAliasType
 
-pytestmark = pytest.mark.both_clients
-
 
 T = TypeVar("T")
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, 6)
