@@ -36,7 +36,6 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypeAliasType
 
-
 T = TypeVar("T")
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, 6)
 ID = uuid.UUID(int=7)
