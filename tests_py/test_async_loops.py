@@ -933,22 +933,6 @@ def test_to_shut_it_down_twice_and_at_once_is_to_shut_it_down(db_path: Path) -> 
     asyncio.run(main())
 
 
-def test_whoever_shuts_it_down_goes_on_when_it_is_closed(db_path: Path) -> None:
-    log = Path(f"{db_path}-wal")  # Whoever closes the file as the last one removes it.
-
-    async def main() -> None:
-        cache = AsyncCachetronaut(db_path)
-        await cache.set_many({f"large {n}": LARGE for n in range(50)})
-        first = asyncio.ensure_future(cache.shutdown())
-        while not first.done():
-            await asyncio.sleep(0)
-            await cache.shutdown()
-            assert not log.exists()
-        await first
-
-    asyncio.run(main())
-
-
 def test_to_shut_it_down_from_two_loops_at_once_is_to_shut_it_down(db_path: Path) -> None:
     for _ in range(RUNS):
         cache = AsyncCachetronaut(db_path)
@@ -1100,37 +1084,6 @@ def test_writes_at_once_share_transactions(
     # The background thread writes its counts now and then.
     assert 100 <= one_by_one < 150
     assert at_once < 100
-
-
-def test_writes_at_once_are_done_in_their_order(db_path: Path) -> None:
-    async def main() -> None:
-        async with AsyncCachetronaut(db_path) as cache:
-            for _ in range(20):
-                await asyncio.gather(*(cache.set("key", n) for n in range(50)))
-                assert await cache.get("key") == 49
-                await cache.evict("key")
-                assert await cache.get("key") == 49
-                await asyncio.gather(cache.set("key", 1), cache.delete("key"))
-                assert await cache.get("key") is None
-                results = await asyncio.gather(
-                    cache.delete("key"),
-                    cache.set("key", 2),
-                    cache.incr("key"),
-                    cache.pop("key"),
-                    cache.add("key", 4),
-                    cache.add("key", 5),
-                    cache.set_many({"key": 6, "other": 7}),
-                    cache.delete_many(["other", "missing"]),
-                    cache.touch("key"),
-                )
-                assert results == [False, None, 3, 3, True, False, None, 1, True]
-                assert await cache.get_many(["key", "other"]) == {"key": 6}
-                await asyncio.gather(cache.clear_all(), cache.set("key", 8), cache.set("other", 9))
-                assert await cache.get_many(["key", "other"]) == {"key": 8, "other": 9}
-                await asyncio.gather(cache.set("key", 1), cache.clear_all())
-                assert await cache.count() == 0
-
-    asyncio.run(main())
 
 
 def test_each_that_writes_at_once_is_told_when_it_is_committed(
