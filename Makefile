@@ -96,7 +96,8 @@ soak: $(BUILT) ## Run the stress and crash harnesses for some ten minutes
 	  $(PY) -m pytest --timeout=600 tests_py/test_atomic_races.py tests_py/test_compute_once_races.py \
 	  tests_py/test_compute_once_processes.py tests_py/test_lease.py tests_py/test_switching.py \
 	  tests_py/test_async_cancellation.py tests_py/test_async_leaks.py
-	CACHETRONOMY_LAG_SECONDS=20 $(PY) -m pytest -n0 --timeout=600 -rP tests_py/test_loop_lag.py
+	CACHETRONOMY_LAG_SECONDS=20 CACHETRONOMY_LOOPS=1 $(PY) -m pytest -n0 --timeout=600 -rP \
+	  tests_py/test_loop_lag.py tests_py/test_async_loops.py
 
 clean: ## Remove everything that is built or cached
 	rm -rf target dist .venv .venvs .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

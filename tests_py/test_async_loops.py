@@ -32,6 +32,10 @@ from cachetronomy import (
 )
 from conftest import PATIENCE, Child, environment
 
+if "CACHETRONOMY_LOOPS" not in os.environ:
+    pytest.skip("needs a calm machine: set CACHETRONOMY_LOOPS", allow_module_level=True)
+
+
 LARGE = "x" * 400_000  # A row of more than 256 KiB is not read on the event loop.
 GENEROUS = 10  # seconds; the machines of a CI are busy
 RUNS = 5  # of each program that ends while something is under way
