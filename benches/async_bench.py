@@ -284,8 +284,9 @@ async def writes(
         if "diskcache" in peers:
             disk = stack.enter_context(peers["diskcache"].Cache(str(folder / "diskcache")))
             names["disk_set"] = disk.set
+            # So many that each round has its share of the checkpoints.
             theirs["diskcache.Cache.set"] = called(
-                "disk_set(next_key(), value, expire=3600)", names, 100
+                "disk_set(next_key(), value, expire=3600)", names, 300
             )
         many = shared("await set_many({next_key(): value for _ in range(many)})", names, 1_000)
         for child in children:

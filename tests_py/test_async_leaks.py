@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import conftest
 import pytest
 
 CLIENTS = int(os.environ.get("CACHETRONOMY_CLIENTS", "60"))
@@ -24,7 +25,7 @@ pytestmark = [
 # Uses clients in one way, before and after looking at what the process has. In a process of its
 # own: pytest and its plugins allocate, too.
 PROGRAM = """
-import asyncio, ctypes, gc, json, os, sys, threading, time
+import asyncio, contextlib, ctypes, gc, json, os, sys, threading, time
 from cachetronomy import AsyncCachetronaut
 
 way, clients = sys.argv[1], int(sys.argv[2])
@@ -97,29 +98,28 @@ async def keep(number):
 
 act = {"closed": close, "dropped": drop, "abandoned": abandon, "kept": keep}[way.split(",")[0]]
 
-def rss():
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+def threads():
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/comm") as name:
+            yield name.read()
 
 def count():
     for _ in range(1_000):
         gc.collect()
-        # A thread that has ended may still be on its way out.
-        names = [open(f"/proc/self/task/{it}/comm").read() for it in os.listdir("/proc/self/task")]
-        if kept or not any("cachetronomy" in name for name in names):
+        # One that has ended may still be on its way out.
+        if kept or not any("cachetronomy" in name for name in threads()):
             break
         time.sleep(0.005)
-    raw = rss()
-    if hasattr(libc, "malloc_trim"):  # What is free, but kept by the allocator, is no leak.
-        libc.malloc_trim(0)
-    with open("/proc/self/maps") as maps:
-        mappings = len(maps.readlines())
-    return {"raw": raw,
-        "mappings": mappings,
-        "threads": len(names),
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)  # What is free, but kept by the allocator, is no leak.
+    with open("/proc/self/statm") as statm, open("/proc/self/maps") as maps:
+        pages, mappings = int(statm.read().split()[1]), len(maps.readlines())
+    return {
+        "threads": len(list(threads())),
         "threads of Python": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),
-        "RSS": rss(),
+        "mappings": mappings,
+        "RSS": pages * os.sysconf("SC_PAGE_SIZE") // 1024,
     }
 
 def tasks():
@@ -157,34 +157,42 @@ def go(numbers):
     return asyncio.run((several_at_once if way.endswith("at once") else in_one_loop)(numbers))
 
 for _ in range(2):  # What the process has then, it keeps.
-    go(range(max(30, clients // 100 * FILES)))
+    go(range(max(20, clients // 100 * FILES)))
 before = count()
 left = go(range(1_000, 1_000 + clients))
 after = count()
 print(json.dumps({"tasks": left} | {name: after[name] - before[name] for name in after}))
 """
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
+@pytest.fixture
+def growth(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], dict[str, int]]:
+    """Tell what a process has more of after so many clients."""
+    monkeypatch.setattr(conftest, "PATIENCE", 500)
 
-def growth(run_python: Run, way: str) -> dict[str, int]:
-    """What the process has more of after so many clients."""
-    grown: dict[str, int] = json.loads(run_python(PROGRAM, way, CLIENTS).stdout)
-    return grown
+    def grow(way: str) -> dict[str, int]:
+        grown: dict[str, int] = json.loads(run_python(PROGRAM, way, CLIENTS).stdout)
+        return grown
+
+    return grow
 
 
 @pytest.mark.parametrize("how", ["in one loop", "at once", "one run each"])
 @pytest.mark.parametrize("end", ["closed", "dropped", "abandoned"])
-def test_clients_leave_nothing_behind(end: str, how: str, run_python: Run) -> None:
-    grown = growth(run_python, f"{end}, {how}")
-    memory, mappings, _ = (grown.pop(name) for name in ("RSS", "mappings", "raw"))
+def test_clients_leave_nothing_behind(
+    end: str, how: str, growth: Callable[[str], dict[str, int]]
+) -> None:
+    grown = growth(f"{end}, {how}")
+    memory, mappings = grown.pop("RSS"), grown.pop("mappings")
     assert all(count <= 0 for count in grown.values()), grown
-    assert mappings < CLIENTS, "a stack of each thread, say"
-    assert memory <= MOST_GROWTH
+    assert mappings < CLIENTS / 2, "a stack for each, say"
+    assert memory <= MOST_GROWTH, "KiB"
 
 
-def test_clients_that_are_kept_open_are_seen(run_python: Run) -> None:
-    grown = growth(run_python, "kept")
-    assert grown["threads"] >= CLIENTS
-    assert grown["files"] >= CLIENTS
+def test_clients_that_are_kept_open_are_seen(growth: Callable[[str], dict[str, int]]) -> None:
+    grown = growth("kept, in one loop")
+    for what in ("threads", "files", "mappings"):
+        assert grown[what] >= CLIENTS, what
     assert grown["RSS"] > MOST_GROWTH

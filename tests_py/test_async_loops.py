@@ -33,7 +33,10 @@ from cachetronomy import (
 from conftest import PATIENCE, Child, environment
 
 if "CACHETRONOMY_LOOPS" not in os.environ:
-    pytest.skip("needs a calm machine: set CACHETRONOMY_LOOPS", allow_module_level=True)
+    pytest.skip(
+        "switched off while some of it fails, for faults at exit: set CACHETRONOMY_LOOPS",
+        allow_module_level=True,
+    )
 
 
 LARGE = "x" * 400_000  # A row of more than 256 KiB is not read on the event loop.
@@ -1088,6 +1091,37 @@ def test_writes_at_once_share_transactions(
     # The background thread writes its counts now and then.
     assert 100 <= one_by_one < 150
     assert at_once < 100
+
+
+def test_writes_at_once_are_done_in_their_order(db_path: Path) -> None:
+    async def main() -> None:
+        async with AsyncCachetronaut(db_path) as cache:
+            for _ in range(20):
+                await asyncio.gather(*(cache.set("key", n) for n in range(50)))
+                assert await cache.get("key") == 49
+                await cache.evict("key")
+                assert await cache.get("key") == 49
+                await asyncio.gather(cache.set("key", 1), cache.delete("key"))
+                assert await cache.get("key") is None
+                results = await asyncio.gather(
+                    cache.delete("key"),
+                    cache.set("key", 2),
+                    cache.incr("key"),
+                    cache.pop("key"),
+                    cache.add("key", 4),
+                    cache.add("key", 5),
+                    cache.set_many({"key": 6, "other": 7}),
+                    cache.delete_many(["other", "missing"]),
+                    cache.touch("key"),
+                )
+                assert results == [False, None, 3, 3, True, False, None, 1, True]
+                assert await cache.get_many(["key", "other"]) == {"key": 6}
+                await asyncio.gather(cache.clear_all(), cache.set("key", 8), cache.set("other", 9))
+                assert await cache.get_many(["key", "other"]) == {"key": 8, "other": 9}
+                await asyncio.gather(cache.set("key", 1), cache.clear_all())
+                assert await cache.count() == 0
+
+    asyncio.run(main())
 
 
 def test_each_that_writes_at_once_is_told_when_it_is_committed(

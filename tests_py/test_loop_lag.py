@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
 if "CACHETRONOMY_LAG_SECONDS" not in os.environ:
-    pytest.skip("needs a calm machine: set CACHETRONOMY_LAG_SECONDS", allow_module_level=True)
+    pytest.skip(
+        "takes half a minute, and is timed: set CACHETRONOMY_LAG_SECONDS", allow_module_level=True
+    )
 
 
 LIMIT = float(os.environ.get("CACHETRONOMY_LAG_MS", "250"))
