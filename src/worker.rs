@@ -4,6 +4,7 @@
 //! can share a transaction and a word to whoever waits for them. Threads start when they are first
 //! needed, and end with [`Worker::close`] or, until the next job, with [`Worker::pause`].
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,10 +20,20 @@ const MAX_BATCH: usize = 512;
 /// How long the word that a job is done may wait for that of jobs after it.
 const MAX_DELAY: Duration = Duration::from_millis(1);
 
-/// Threads that are about to end, but had to be left by whoever ended them.
+/// Threads that end by themselves, and that nobody waits for: their own job has ended them, say.
 static ORPHANS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// Waits for threads whose own job has ended them: before a fork, and before the process ends.
+/// Does something on a thread of its own, for which nobody waits but a fork and the process's end.
+/// If none can be started, `work` is dropped.
+pub fn spawn_orphan(work: impl FnOnce() + Send + 'static) {
+    reap_orphans();
+    let started = std::thread::Builder::new()
+        .name(String::from("cachetronomy-o"))
+        .spawn(work);
+    ORPHANS.lock().extend(started);
+}
+
+/// Waits for threads that nobody else waits for: before a fork, and before the process ends.
 pub fn join_orphans() {
     let threads = std::mem::take(&mut *ORPHANS.lock());
     for thread in threads {
@@ -43,6 +54,11 @@ fn reap_orphans() {
     for thread in ended {
         drop(thread.join());
     }
+}
+
+thread_local! {
+    /// This thread is one of a worker's.
+    static IS_SERVING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a worker does.
@@ -99,6 +115,7 @@ struct Thread<'a, J>(&'a Queue<J>);
 impl<J> Drop for Thread<'_, J> {
     fn drop(&mut self) {
         self.0.state.lock().running -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -162,6 +179,7 @@ impl<J: Job> Worker<J> {
                 // If it fails, the next job starts one.
                 drop(self.0.spawn(&mut state));
             }
+            self.0.changed.notify_all();
         }
     }
 
@@ -199,6 +217,13 @@ impl<J: Job> Worker<J> {
                 drop(thread.join());
             }
         }
+        // Those that somebody else joins. A job does not wait for itself, nor one for another.
+        if !IS_SERVING.get() {
+            let mut state = self.0.state.lock();
+            while state.running > 0 && state.mode != Mode::Open {
+                self.0.changed.wait(&mut state);
+            }
+        }
     }
 }
 
@@ -220,6 +245,7 @@ impl<J: Job> Queue<J> {
     }
 
     fn run(self: Arc<Self>) {
+        IS_SERVING.set(true);
         let _ends = Thread(&self);
         let mut done = Vec::new();
         let mut since = Instant::now();
@@ -438,6 +464,43 @@ mod tests {
         heard.recv().unwrap();
         join_orphans();
         assert_eq!(worker.0.state.lock().running, 0);
+    }
+
+    #[test]
+    fn whoever_closes_it_too_goes_on_when_it_is_closed() {
+        let desk = Desk::new(1);
+        let go = desk.submit_slow(0);
+        std::thread::scope(|scope| {
+            let (ended, heard) = channel();
+            for _ in 0..2 {
+                let (worker, ended) = (&desk.worker, ended.clone());
+                scope.spawn(move || {
+                    worker.close();
+                    ended.send(()).unwrap();
+                });
+            }
+            while desk.worker.0.state.lock().mode != Mode::Closed {
+                std::thread::yield_now();
+            }
+            assert!(heard.recv_timeout(Duration::from_millis(20)).is_err());
+            go.send(()).unwrap();
+            heard.recv().unwrap();
+            heard.recv().unwrap();
+        });
+        assert_eq!(desk.heard.recv().unwrap(), [0]);
+    }
+
+    #[test]
+    fn orphans_are_waited_for() {
+        let (done, heard) = channel();
+        let (go, gate) = channel::<()>();
+        spawn_orphan(move || {
+            gate.recv().unwrap();
+            done.send(()).unwrap();
+        });
+        go.send(()).unwrap();
+        join_orphans();
+        assert!(heard.try_recv().is_ok());
     }
 
     #[test]

@@ -32,13 +32,6 @@ from cachetronomy import (
 )
 from conftest import PATIENCE, Child, environment
 
-if "CACHETRONOMY_LOOPS" not in os.environ:
-    pytest.skip(
-        "switched off while some of it fails, for faults at exit: set CACHETRONOMY_LOOPS",
-        allow_module_level=True,
-    )
-
-
 LARGE = "x" * 400_000  # A row of more than 256 KiB is not read on the event loop.
 GENEROUS = 10  # seconds; the machines of a CI are busy
 RUNS = 5  # of each program that ends while something is under way
@@ -490,6 +483,30 @@ def test_a_program_that_closed_its_client_ends_cleanly(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_daemon_loop_in_code_of_its_own_does_not_abort_the_exit(tmp_path: Path) -> None:
+    code = """
+import time
+class Loop(asyncio.SelectorEventLoop):  # As in debug mode: code that lets go of the interpreter.
+    def create_future(self):
+        time.sleep(0.05)
+        return super().create_future()
+    def call_soon(self, *args, **kwargs):
+        time.sleep(0.001)
+        return super().call_soon(*args, **kwargs)
+started = threading.Event()
+async def main():
+    await cache.set("key", 1)
+    started.set()
+    while True:
+        await cache.incr("n")
+threading.Thread(target=lambda: Loop().run_until_complete(main()), daemon=True).start()
+started.wait()
+"""
+    for run in range(RUNS):
+        done = strictly(PRELUDE + code, tmp_path / f"{run}.db")
+        assert done.returncode == 0, done.stderr
+
+
 def test_every_debug_mode_is_content(db_path: Path) -> None:
     code = """
 async def main():
@@ -936,6 +953,25 @@ def test_to_shut_it_down_twice_and_at_once_is_to_shut_it_down(db_path: Path) -> 
             assert cache.is_closed
             await cache.shutdown()
             await cache.close()
+
+    asyncio.run(main())
+
+
+def test_whoever_shuts_it_down_goes_on_when_it_is_closed(db_path: Path) -> None:
+    log = Path(f"{db_path}-wal")  # Whoever closes the file as the last one removes it.
+
+    def assert_closed() -> None:
+        assert not log.exists()
+
+    async def main() -> None:
+        cache = AsyncCachetronaut(db_path)
+        await cache.set_many({f"large {n}": LARGE for n in range(50)})
+        first = asyncio.ensure_future(cache.shutdown())
+        while not first.done():
+            await asyncio.sleep(0)
+            await cache.shutdown()
+            assert_closed()
+        await first
 
     asyncio.run(main())
 

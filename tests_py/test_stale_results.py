@@ -409,10 +409,10 @@ def test_near_its_end_a_result_is_computed_anew_early(
         kind.call(cached(1))
     kind.settle()
     assert body.calls == {1: 1}  # Far from it, never.
-    clock.advance(499_999.9999)
+    clock.advance(499_999.999_999)
     assert kind.call(cached(1)) == "1: 1"
     kind.settle()
-    assert body.calls == {1: 2}  # The computing takes 200 times as long as is left.
+    assert body.calls == {1: 2}  # The computing takes 20,000 times as long as is left.
     assert kind.call(cached(1)) == "1: 2"
     clock.advance(999_999)
     assert kind.call(cached(1)) == "1: 2"  # Its life began anew.

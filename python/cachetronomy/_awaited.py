@@ -6,7 +6,7 @@ waits for the disk is another.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -38,10 +38,12 @@ class Served:
         self._is_ready = True
 
     async def _close(self) -> None:
-        if not self._client.is_closed:
-            # Somebody else may be faster.
-            with contextlib.suppress(CacheClosedError):
-                await self._client._send(self._client.close, True)  # noqa: FBT003, SLF001 - two halves
+        if self._client._is_through:  # noqa: SLF001 - two halves
+            return
+        try:
+            await self._client._send(self._client.close, True)  # noqa: FBT003, SLF001 - as above
+        except CacheClosedError:  # Somebody else was faster, and may not be through.
+            await asyncio.to_thread(self._client.close)
 
     async def _call_apart(self, call: Callable[[], _R], *, writes: bool) -> _R:
         """Call what may wait, and return what it returns."""

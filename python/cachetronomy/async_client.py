@@ -141,10 +141,9 @@ class AsyncCachetronaut(Served):
             CorruptStoreError: the file is not a cache; it is left as it is.
             CacheClosedError: the client was closed.
         """
-        if self._is_ready:
-            self._client._open()  # noqa: SLF001 - only says whether it is closed
-            return
-        await self._get_ready()
+        if not self._is_ready:
+            await self._get_ready()
+        self._client._open()  # noqa: SLF001 - only says whether it is closed
 
     async def _get_ready(self) -> None:
         await super()._get_ready()

@@ -69,6 +69,7 @@ class AsyncSQLiteStore(Served):
             StoreUnavailableError, CorruptStoreError: as for `AsyncCachetronaut`.
         """
         await self._get_ready()
+        self._client._open()  # noqa: SLF001 - only says whether it is closed
 
     async def close(self) -> None:
         """Write what is pending and close the file; a client's store closes the client."""

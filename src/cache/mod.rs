@@ -110,6 +110,8 @@ pub struct Cache<V> {
     counters: Counters,
     leases: Leases,
     closed: AtomicBool,
+    /// Whether closing has come to its end, once nobody holds it.
+    through: Mutex<bool>,
 }
 
 impl<V> std::fmt::Debug for Cache<V> {
@@ -142,6 +144,7 @@ impl<V> Cache<V> {
             counters: Counters::default(),
             leases: Leases::default(),
             closed: AtomicBool::new(false),
+            through: Mutex::new(false),
         };
         cache.report_all(damaged);
         Ok(cache)
@@ -162,11 +165,14 @@ impl<V> Cache<V> {
     }
 
     /// Writes what is pending and closes the store; counts of hits that cannot be written any more
-    /// are not worth an error. Returns the values that memory held; a second call does nothing.
+    /// are not worth an error. Returns the values that memory held; a second call does nothing, but
+    /// wait until the first one is through.
     pub fn close(&self) -> (Vec<V>, Result<()>) {
-        if self.closed.swap(true, Ordering::AcqRel) {
+        let mut through = self.through.lock();
+        if std::mem::replace(&mut *through, true) {
             return (Vec::new(), Ok(()));
         }
+        self.closed.store(true, Ordering::Release);
         drop(self.flush_logs());
         self.end_leases();
         // In this order: see `store::sqlite::wal_index`.
@@ -176,6 +182,11 @@ impl<V> Cache<V> {
         let closed = self.store.close();
         let values = removed.into_iter().map(|removed| removed.value).collect();
         (values, closed)
+    }
+
+    /// Whether [`Cache::close`] has nothing left to do or to wait for.
+    pub fn is_through(&self) -> bool {
+        self.through.try_lock().is_some_and(|through| *through)
     }
 
     /// One pass of the background work that is due about once a second.

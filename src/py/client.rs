@@ -11,6 +11,7 @@ use super::arguments;
 use super::breath;
 use super::disabled::Switch;
 use super::errand::Lanes;
+use super::halt;
 use super::opening::Plan;
 use super::options::{Options, Raw, Together};
 use super::put::Put;
@@ -39,8 +40,7 @@ pub(crate) struct Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Nobody is left to be told of an error.
-        Python::try_attach(|py| drop(self.end(py)));
+        Python::try_attach(|py| self.leave(py));
     }
 }
 
@@ -92,7 +92,8 @@ impl Client {
             (Some(value), None) => Ok(value.into_bound(py)),
             (Some(value), Some(model)) => {
                 let module = py.import(pyo3::intern!(py, "cachetronomy._rebuild"))?;
-                module.call_method1(pyo3::intern!(py, "validate"), (value, model))
+                let validate = pyo3::intern!(py, "validate");
+                halt::call_method(module.as_any(), validate, (value, model))
             }
             (None, _) => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }

@@ -219,10 +219,11 @@ impl CachedFunction {
     ) -> PyResult<Option<String>> {
         let py = args.py();
         let Some(builder) = &self.options.key_builder else {
-            return key::build(&self.name.text(py)?, &self.signature, args, kwargs);
+            let name = self.name.text(py)?;
+            return halt::within(|| key::build(&name, &self.signature, args, kwargs));
         };
         let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
-        let built = halt::call(|| builder.bind(py).call1((&self.function, args, kwargs)))?;
+        let built = halt::call(builder.bind(py), (&self.function, args, kwargs), None)?;
         match built.extract::<String>() {
             Ok(key) => Ok(Some(key)),
             Err(_) => Err(InvalidKeyError::new_err(format!(
@@ -238,7 +239,7 @@ impl CachedFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        halt::call(|| self.function.bind(args.py()).call(args, kwargs))
+        halt::call(self.function.bind(args.py()), args, kwargs)
     }
 
     /// Everything but a hit of remembered arguments.

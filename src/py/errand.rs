@@ -98,7 +98,7 @@ impl Lanes {
         decodes: bool,
     ) -> PyResult<Py<PyAny>> {
         let event_loop = running_loop(py)?.ok_or_else(no_loop)?;
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let future = future_of(&event_loop)?;
         let context = if decodes { Some(context(py)?) } else { None };
         let errand = Errand {
             event_loop: event_loop.unbind(),
@@ -142,12 +142,22 @@ impl Client {
     }
 }
 
+static QUESTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 /// The event loop that runs in this thread, if one does.
 pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static QUESTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let question = QUESTION.import(py, "asyncio", "_get_running_loop")?;
-    let found = question.call0()?;
+    let found = halt::call(question, (), None)?;
     Ok((!found.is_none()).then_some(found))
+}
+
+/// Whether an event loop runs in this thread. It imports nothing, and fails nowhere.
+pub(super) fn is_on_loop(py: Python<'_>) -> bool {
+    let question = QUESTION.get(py);
+    question.is_some_and(|question| {
+        let found = halt::call(question.bind(py), (), None);
+        found.is_ok_and(|found| !found.is_none())
+    })
 }
 
 #[cold]
@@ -161,14 +171,18 @@ fn no_loop() -> PyErr {
 fn context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let copy = COPY.import(py, "contextvars", "copy_context")?;
-    copy.call0().map(Bound::unbind)
+    halt::call(copy, (), None).map(Bound::unbind)
+}
+
+fn future_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    halt::call_method(event_loop, intern!(py, "create_future"), ())
 }
 
 /// An awaitable that has its answer already.
 pub(super) fn ready(py: Python<'_>, answer: Py<PyAny>) -> PyResult<Py<PyAny>> {
-    let event_loop = running_loop(py)?.ok_or_else(no_loop)?;
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
-    future.call_method1(intern!(py, "set_result"), (answer,))?;
+    let future = future_of(&running_loop(py)?.ok_or_else(no_loop)?)?;
+    halt::call_method(&future, intern!(py, "set_result"), (answer,))?;
     Ok(future.unbind())
 }
 
@@ -237,14 +251,14 @@ impl Job for Errand {
     }
 
     fn report(letters: Vec<Letter>) {
-        halt::call(|| post(letters));
+        halt::within(|| post(letters));
     }
 }
 
 /// Calls Python; while the interpreter ends, nobody waits for the answer.
 fn ask(call: &Py<PyAny>, context: &Py<PyAny>) -> Answer {
-    let result = halt::call(|| {
-        Python::try_attach(|py| context.call_method1(py, intern!(py, "run"), (call,)))
+    let result = Python::try_attach(|py| {
+        halt::call_method(context.bind(py), intern!(py, "run"), (call,)).map(Bound::unbind)
     });
     Box::new(move |_| result.unwrap_or_else(|| Err(no_loop())))
 }
@@ -261,7 +275,8 @@ fn post(letters: Vec<Letter>) {
             letters = elsewhere;
             let delivery = Delivery(Mutex::new(here));
             let posted = Py::new(py, delivery).and_then(|delivery| {
-                event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (delivery,))
+                let post = intern!(py, "call_soon_threadsafe");
+                halt::call_method(event_loop.bind(py), post, (delivery,))
             });
             drop(posted);
         }
@@ -277,10 +292,12 @@ impl Delivery {
     fn __call__(&self, py: Python<'_>) {
         let letters = std::mem::take(&mut *self.0.lock());
         for letter in letters {
-            // One that fails is no reason to keep the others waiting.
-            if let Err(error) = letter.hand_over(py) {
-                error.write_unraisable(py, None);
-            }
+            halt::within(|| {
+                // One that fails is no reason to keep the others waiting.
+                if let Err(error) = letter.hand_over(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
         }
     }
 }
@@ -299,14 +316,14 @@ impl Letter {
             None => answer(py),
         };
         let future = future.bind(py);
-        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        if halt::call_method(future, intern!(py, "done"), ())?.is_truthy()? {
             return Ok(());
         }
         match result {
-            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
+            Ok(value) => halt::call_method(future, intern!(py, "set_result"), (value,))?,
             Err(error) => {
                 let error = presentable(py, error);
-                future.call_method1(intern!(py, "set_exception"), (error,))?
+                halt::call_method(future, intern!(py, "set_exception"), (error,))?
             }
         };
         Ok(())
@@ -336,5 +353,5 @@ fn within(py: Python<'_>, context: &Py<PyAny>, answer: Answer) -> PyResult<Py<Py
             answer.map_or_else(|| Ok(args.py().None()), |answer| answer(args.py()))
         },
     )?;
-    context.call_method1(py, intern!(py, "run"), (call,))
+    halt::call_method(context.bind(py), intern!(py, "run"), (call,)).map(Bound::unbind)
 }

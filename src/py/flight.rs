@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use super::client::Client;
 use super::errand;
+use super::halt;
 use super::lease::{self, Claim, Lease};
 use super::options::Together;
 use super::sentinel::miss;
@@ -216,7 +217,7 @@ impl Flight {
         };
         let waiter = move || {
             Python::try_attach(|py| {
-                if let Err(error) = tell.call0(py) {
+                if let Err(error) = halt::call(tell.bind(py), (), None) {
                     error.write_unraisable(py, None);
                 }
             });
@@ -331,6 +332,6 @@ fn look_with<'py>(
     look: &Bound<'py, PyAny>,
     missing: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let value = look.call0()?;
+    let value = halt::call(look, (), None)?;
     Ok((!value.is(missing)).then_some(value))
 }

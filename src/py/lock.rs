@@ -16,6 +16,7 @@ use pyo3::types::PyTuple;
 
 use super::client::Client;
 use super::error::{CachetronomyError, StoreBusyError};
+use super::halt;
 use super::log;
 use super::patience::Patience;
 use super::run::object;
@@ -113,7 +114,7 @@ fn wake(lease: &Lease) {
         Some(Sleeper::Thread(thread)) => thread.unpark(),
         Some(Sleeper::Task(tell)) => {
             Python::try_attach(|py| {
-                if let Err(error) = tell.call0(py) {
+                if let Err(error) = halt::call(tell.bind(py), (), None) {
                     error.write_unraisable(py, None);
                 }
             });

@@ -8,9 +8,10 @@ use pyo3::types::PyDict;
 
 use super::arguments::{self, Items};
 use super::client::Client;
+use super::errand;
 use super::error::{CacheClosedError, CachetronomyError};
 use super::fields;
-use super::fork::OPENING;
+use super::fork::{self, OPENING};
 use super::manual::{PyManualClock, PyManualGauge};
 use super::registry::{hook, register};
 use super::shared::Shared;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::pressure::Gauge;
 use crate::settings::{Location, Settings};
 use crate::time::Clock;
+use crate::worker;
 
 /// How a client is to be opened.
 pub(super) struct Plan {
@@ -94,13 +96,44 @@ impl Client {
 
     pub(super) fn end(&self, py: Python<'_>) -> Result<()> {
         self.is_over.store(true, Ordering::Release);
-        // What was never opened has nothing else to close.
-        if let Some(shared) = self.shared.get() {
-            shared.shutdown(py)
-        } else {
+        if self.shared.get().is_none() {
             py.detach(|| self.lanes.close());
-            Ok(())
         }
+        // An opening that was under way has come to its end.
+        self.shared
+            .get()
+            .map_or(Ok(()), |shared| shared.shutdown(py))
+    }
+
+    /// Closes what its last user let go of. Where an event loop runs, another thread does.
+    pub(super) fn leave(&self, py: Python<'_>) {
+        if self.is_through() {
+            return;
+        }
+        self.is_over.store(true, Ordering::Release);
+        let (shared, lanes) = (self.shared.get().cloned(), Arc::clone(&self.lanes));
+        let close = move |py: Python<'_>| match shared {
+            // Nobody is left to be told of an error.
+            Some(shared) => drop(shared.shutdown(py)),
+            None => py.detach(|| lanes.close()),
+        };
+        if errand::is_on_loop(py) {
+            worker::spawn_orphan(move || {
+                fork::mark_background();
+                Python::try_attach(close);
+            });
+        } else {
+            close(py);
+        }
+    }
+
+    /// Whether there is nothing left to close.
+    fn is_through(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+            && self
+                .shared
+                .get()
+                .is_none_or(|shared| shared.cache.is_through())
     }
 }
 
@@ -153,6 +186,12 @@ impl Client {
         self.plan
             .set(plan)
             .map_err(|_| CachetronomyError::new_err("this cache is open already"))
+    }
+
+    /// Whether nobody has to wait for its closing.
+    #[getter]
+    fn _is_through(&self) -> bool {
+        self.is_through()
     }
 
     /// Opens the cache, if it is not open yet.

@@ -165,7 +165,7 @@ impl Options {
         let Some(tags_of) = &self.tags_of else {
             return Ok(self.put.tags.clone());
         };
-        let tags = halt::call(|| tags_of.bind(args.py()).call(args, kwargs))?;
+        let tags = halt::call(tags_of.bind(args.py()), args, kwargs)?;
         if tags.is_none() {
             return Ok(None);
         }
@@ -176,7 +176,7 @@ impl Options {
     pub(super) fn admits(&self, result: &Bound<'_, PyAny>) -> PyResult<bool> {
         match &self.condition {
             Some(condition) => {
-                halt::call(|| condition.bind(result.py()).call1((result,)))?.is_truthy()
+                halt::call(condition.bind(result.py()), (result,), None)?.is_truthy()
             }
             None => Ok(true),
         }
@@ -187,7 +187,7 @@ impl Options {
         let Some(ttl_of) = &self.ttl_of else {
             return Ok(self.put.ttl);
         };
-        let ttl = halt::call(|| ttl_of.bind(result.py()).call1((result,)))?;
+        let ttl = halt::call(ttl_of.bind(result.py()), (result,), None)?;
         if ttl.is_none() {
             return Ok(None);
         }

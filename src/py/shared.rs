@@ -11,6 +11,7 @@ use super::disabled::Switch;
 use super::errand::{Lane, Lanes};
 use super::error::CorruptEntryError;
 use super::fork::{self, Door};
+use super::halt;
 use super::hot_keys;
 use super::log;
 use super::opening::Plan;
@@ -292,7 +293,7 @@ impl Shared {
         let Some(rebuild) = rebuild else {
             return Ok(Some(value));
         };
-        match rebuild.call1((value,)) {
+        match halt::call(rebuild, (value,), None) {
             Ok(instance) => Ok(Some(instance)),
             // It does not fit the class any more, which has changed since.
             Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),

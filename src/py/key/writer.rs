@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
 
+use super::super::halt;
 use super::digest;
 use super::kinds::{
     Field, fields, has_telling_repr, holds_an_address, is_array, is_plain, type_name,
@@ -143,7 +144,7 @@ impl<'a, 'py> Writer<'a, 'py> {
     /// The class itself says what tells its instances apart.
     fn write_own(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
         let kind = value.get_type();
-        let made = value.call_method0(intern!(value.py(), "__cache_key__"))?;
+        let made = halt::call_method(value, intern!(value.py(), "__cache_key__"), ())?;
         let text = made.cast::<PyString>().ok().and_then(|it| it.to_str().ok());
         let Some(text) = text else {
             return Err(PyTypeError::new_err(format!(
@@ -288,7 +289,7 @@ impl<'a, 'py> Writer<'a, 'py> {
 
     fn write_scalar(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
         let name = type_name(&value.get_type())?;
-        let repr = value.repr();
+        let repr = halt::repr(value);
         let repr = self.told(value, repr)?;
         let repr = repr
             .to_str()

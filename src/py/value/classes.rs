@@ -17,6 +17,7 @@ use pyo3::types::{
 };
 
 use super::super::error::InvalidSettingError;
+use super::super::halt;
 use super::decode::decode;
 use super::encode::{Around, write};
 use super::same::difference;
@@ -171,7 +172,7 @@ pub(super) fn comes_back(
 ) -> Result<(), Stop> {
     let py = value.py();
     let plain = decode(py, data, format.as_str())?;
-    let made = rebuild_module(py)?.call_method1(function, (value, plain))?;
+    let made = halt::call_method(rebuild_module(py)?.as_any(), function, (value, plain))?;
     match difference(value, &made, strictly)? {
         None => Ok(()),
         Some(place) => Err(Stop::Refused(format!(

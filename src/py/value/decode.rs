@@ -10,6 +10,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as DeError, MapAccess, SeqAccess, Visitor};
 
 use super::super::error::CorruptEntryError;
+use super::super::halt;
 use super::typed::{self, MAX_PARTS};
 use super::{formats, is_about_value};
 use crate::codec::{self, CodecError, Depth, ExtCode, Format};
@@ -40,7 +41,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, data: &[u8], fmt: &str) -> PyResult<B
         depth: Depth::default(),
         slot: None,
     };
-    match codec::decode(data, format, walker) {
+    match halt::within(|| codec::decode(data, format, walker)) {
         Ok(value) => Ok(value),
         Err(error) => match read.raised.take() {
             Some(cause) if is_about_value(&cause, py) => {

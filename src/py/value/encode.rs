@@ -8,6 +8,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::super::halt;
 use super::classes::{self, Dataclass, Kind, Outer, Plan};
 use super::formats::{self, Label, Prefer};
 use super::walk::{Failure, Stop, Walk, refusal, shown};
@@ -29,7 +30,7 @@ pub(crate) fn encode(
         },
     };
     loop {
-        match write(value, format, Around::default()) {
+        match halt::within(|| write(value, format, Around::default())) {
             Ok(bytes) => return Ok((bytes, Label::BuiltIn(format))),
             // Always a larger format than the one before, so this comes to an end.
             Err(Failure {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
 use super::super::error::{InvalidSettingError, SerializationError};
+use super::super::halt;
 use super::is_about_value;
 use crate::codec::Format;
 use crate::entry::EXCEPTION;
@@ -116,7 +117,7 @@ pub(super) fn dump(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<
     let Some(functions) = find(name) else {
         return Ok(None);
     };
-    let made = match functions.dumps.bind(py).call1((value,)) {
+    let made = match halt::call(functions.dumps.bind(py), (value,), None) {
         Ok(made) => made,
         Err(error) if is_about_value(&error, py) => return Ok(None),
         Err(error) => return Err(error),
@@ -144,5 +145,6 @@ pub(super) fn load<'py>(
     data: &[u8],
 ) -> Option<PyResult<Bound<'py, PyAny>>> {
     let functions = find(name)?;
-    Some(functions.loads.bind(py).call1((PyBytes::new(py, data),)))
+    let data = PyBytes::new(py, data);
+    Some(halt::call(functions.loads.bind(py), (data,), None))
 }

@@ -4,6 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::super::halt;
 use super::classes::comes_back;
 use super::encode::{Around, write};
 use super::is_about_value;
@@ -113,5 +114,9 @@ fn dump<'py>(
     if round_trip {
         arguments.set_item(intern!(py, "round_trip"), true)?;
     }
-    model.call_method(intern!(py, "model_dump"), (), Some(&arguments))
+    halt::call(
+        &model.getattr(intern!(py, "model_dump"))?,
+        (),
+        Some(&arguments),
+    )
 }

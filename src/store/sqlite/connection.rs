@@ -129,7 +129,8 @@ impl Opener {
     }
 
     /// A connection that runs nothing which the file brings along: no triggers, no views, no
-    /// functions or virtual tables that a schema could abuse.
+    /// functions or virtual tables that a schema could abuse. It waits for nobody by itself: see
+    /// [`Opener::retry_while_busy`].
     pub(super) fn open(&self) -> Result<Connection> {
         // Without NO_MUTEX each call would take a lock that our own locks make superfluous.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -138,8 +139,8 @@ impl Opener {
             None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
         };
         let restricted = opened.and_then(|mut connection| {
+            connection.busy_timeout(Duration::ZERO)?;
             connection.authorizer(Some(query::authorize))?;
-            connection.busy_timeout(self.busy)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             for (option, on) in [
                 (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
@@ -149,13 +150,16 @@ impl Opener {
             ] {
                 connection.set_db_config(option, on)?;
             }
+            Ok(connection)
+        });
+        let connection = restricted.map_err(|error| self.error(&error))?;
+        self.retry_while_busy(|| {
             connection.execute_batch(
                 "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;
                  PRAGMA synchronous=NORMAL;",
-            )?;
-            Ok(connection)
-        });
-        restricted.map_err(|error| self.error(&error))
+            )
+        })?;
+        Ok(connection)
     }
 
     /// Switches the file to WAL. The switch does not honour the busy time-out, and processes
@@ -217,35 +221,31 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 /// A connection for writing, which notes in `committed` how many frames the log has after each
-/// commit that wrote a page. It waits for nobody: see [`Opener::retry_while_busy`].
+/// commit that wrote a page.
 pub(super) fn open_writer(opener: &Opener, committed: &Arc<AtomicU32>) -> Result<Connection> {
     let mut writer = opener.open()?;
     opener.enter_wal(&writer)?;
     let noted = Arc::clone(committed);
-    let configured = writer
-        .execute_batch(&format!(
-            "PRAGMA journal_size_limit={LOG_BYTES}; PRAGMA cache_size=-32000"
-        ))
-        // Also takes the place of SQLite's own checkpoint, which would run inside a commit.
-        .and_then(|()| {
-            writer.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: i32| {
-                noted.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
-                Ok(())
-            }))
-        })
+    // Also takes the place of SQLite's own checkpoint, which would run inside a commit.
+    let hooked = writer.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: i32| {
+        noted.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }));
+    hooked.map_err(|error| opener.error(&error))?;
+    let pragmas = format!("PRAGMA journal_size_limit={LOG_BYTES}; PRAGMA cache_size=-32000");
+    opener.retry_while_busy(|| {
+        writer.execute_batch(&pragmas)?;
         // The first read maps the log's header.
-        .and_then(|()| writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
-        .and_then(|()| writer.busy_timeout(Duration::ZERO));
-    configured.map_err(|error| opener.error(&error))?;
+        writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    })?;
     Ok(writer)
 }
 
-/// A connection for reading, which waits for nobody: see [`Opener::retry_while_busy`].
+/// A connection for reading.
 pub(super) fn open_reader(opener: &Opener) -> Result<Connection> {
     let reader = opener.open()?;
-    reader
-        .execute_batch("PRAGMA query_only=ON; PRAGMA cache_size=-4000")
-        .and_then(|()| reader.busy_timeout(Duration::ZERO))
-        .map_err(|error| opener.error(&error))?;
+    opener.retry_while_busy(|| {
+        reader.execute_batch("PRAGMA query_only=ON; PRAGMA cache_size=-4000")
+    })?;
     Ok(reader)
 }
