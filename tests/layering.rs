@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Files that may contain `unsafe`.
-const UNSAFE: [&str; 3] = [
+const UNSAFE: [&str; 4] = [
+    "src/py/fast_await.rs",
     "src/py/fast_call.rs",
     "src/py/halt.rs",
     "src/store/sqlite/wal_index.rs",

@@ -39,29 +39,20 @@ _leaders: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar(
 _holds_lease = contextvars.ContextVar("cachetronomy_holds_lease", default=False)
 
 
-def wrap(
-    cached: CachedFunction[..., Any],
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def wrap(cached: CachedFunction[..., Any]) -> Callable[..., Any]:
     """Return what is called for a coroutine function whose keys and results `cached` has.
 
-    Returns:
-        Two `async def`: for any call, and for one without named arguments, which costs less.
+    Of a call by positional arguments memory was asked already.
     """
     function = cached.__wrapped__
-    peek = cached._peek  # noqa: SLF001 - the two halves of one decorator
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the caller's types
         return await _answer(cached, args, kwargs)
 
-    @functools.wraps(function)
-    async def plain(*args: Any) -> Any:  # noqa: ANN401 - as above
-        value = peek(args)
-        return value if value is not MISS else await _answer(cached, args, {})
-
     # From 3.12 on what is no function is known by a mark.
     mark = getattr(inspect, "markcoroutinefunction", None)
-    return (wrapper if mark is None else mark(wrapper)), plain
+    return wrapper if mark is None else mark(wrapper)
 
 
 async def _answer(

@@ -11,7 +11,6 @@ use super::decorator::CachedFunction;
 use super::errand::Lane;
 use super::flight::Flight;
 use super::lease::{self, Claim};
-use super::memo::Arguments;
 use super::results::{Outset, Reading};
 use super::run::object;
 use super::sentinel::miss;
@@ -43,7 +42,7 @@ impl CachedFunction {
     /// A coroutine function is taken for one by what its wrapper has.
     fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         if MARKS.contains(&name)
-            && let Some(coroutine) = slf.get().coroutine()
+            && let Some(coroutine) = slf.get().wrapper()
         {
             return coroutine.bind(slf.py()).getattr(name);
         }
@@ -51,22 +50,6 @@ impl CachedFunction {
             "the cached function {} has no attribute {name:?}",
             slf.get().name()
         )))
-    }
-
-    /// The value in memory for positional arguments, or MISS.
-    fn _peek<'py>(&self, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        // Whether it is to be computed anew, only the other half can see to.
-        if !self.options.early {
-            let arguments = Arguments {
-                object: None,
-                rest: args.as_slice(),
-            };
-            if let Some((value, _)) = self.recall(py, arguments) {
-                return Ok(value.into_bound(py));
-            }
-        }
-        Ok(miss(py)?.into_bound(py).into_any())
     }
 
     /// A future of `call()` done where no event loop waits for it; `None`: none runs.

@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::awaitable::{Callee, Coroutine};
 use super::bound::BoundFunction;
 use super::client::Client;
 use super::error::InvalidKeyError;
-use super::fast_call::FastCall;
+use super::fast_call::{FastCall, FastCalled};
 use super::memo::{Arguments, Memo};
 use super::naming::{Name, object_of};
 use super::options::Options;
@@ -35,8 +37,8 @@ pub(crate) struct CachedFunction {
     pub(super) version: AtomicI64,
     pub(super) function: Py<PyAny>,
     is_coroutine: bool,
-    /// The wrapper, an `async def`; and one for calls without names, which costs less.
-    coroutine: OnceLock<(Py<PyAny>, Py<PyAny>)>,
+    /// The wrapper, an `async def`.
+    wrapper: OnceLock<Py<PyAny>>,
     pub(super) options: Options,
     pub(super) name: Name,
     signature: Signature,
@@ -66,14 +68,14 @@ impl CachedFunction {
         ignore.retain(|name| Some(name) != object.as_ref());
         let signature = Signature::of(function, &ignore)?;
         Ok(Self {
-            fast_call: FastCall::new(),
+            fast_call: Self::FAST_CALL,
             client: client.clone().unbind(),
             owner: owner.clone().unbind(),
             shared: OnceLock::new(),
             version: AtomicI64::new(options.put.version.unwrap_or(1)),
             function: function.clone().unbind(),
             is_coroutine,
-            coroutine: OnceLock::new(),
+            wrapper: OnceLock::new(),
             memo: Memo::new(signature.ignored_places()),
             name,
             signature,
@@ -120,19 +122,25 @@ impl CachedFunction {
         self.is_coroutine
     }
 
-    pub(super) fn coroutine(&self) -> Option<&Py<PyAny>> {
-        self.coroutine_for(false)
+    /// What a coroutine function is called through.
+    pub(super) fn wrapper(&self) -> Option<&Py<PyAny>> {
+        self.wrapper.get()
     }
 
-    /// The wrapper for calls whose arguments are all positional, or for any.
-    #[inline]
-    pub(super) fn coroutine_for(&self, positional: bool) -> Option<&Py<PyAny>> {
-        let (any, plain) = self.coroutine.get()?;
-        Some(if positional { plain } else { any })
+    pub(super) fn set_wrapper(&self, wrapper: Py<PyAny>) {
+        self.wrapper.get_or_init(|| wrapper);
     }
 
-    pub(super) fn set_coroutine(&self, any: Py<PyAny>, plain: Py<PyAny>) {
-        self.coroutine.get_or_init(|| (any, plain));
+    /// A coroutine function's for a call.
+    pub(super) fn coroutine<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let wrapper = self.wrapper.get();
+        let wrapper =
+            wrapper.ok_or_else(|| PyTypeError::new_err("this is no coroutine function"))?;
+        wrapper.bind(args.py()).call(args, kwargs)
     }
 
     /// Calls that were answered from the cache, and calls that were not.
@@ -187,6 +195,20 @@ impl CachedFunction {
             rest: args,
         };
         self.recall(py, arguments).map(|(value, _)| value)
+    }
+
+    /// As [`CachedFunction::recall`], for a coroutine.
+    #[inline]
+    pub(super) fn recall_for_coroutine(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
+        // Whether it is to be computed anew, only the other half can see to.
+        if self.options.early {
+            return None;
+        }
+        let arguments = Arguments {
+            object: None,
+            rest: args.as_slice(),
+        };
+        self.recall(args.py(), arguments).map(|(value, _)| value)
     }
 
     /// A plain call.
@@ -250,8 +272,14 @@ impl CachedFunction {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        if let Some(coroutine) = this.coroutine_for(kwargs.is_none()) {
-            return coroutine.bind(py).call(args, kwargs);
+        if this.is_coroutine {
+            return match kwargs {
+                None => Ok({
+                    let callee = Callee::Function(slf.clone().unbind());
+                    Bound::new(py, Coroutine::new(callee, args.clone()))?.into_any()
+                }),
+                Some(_) => this.coroutine(args, kwargs),
+            };
         }
         let shared = this.open(py)?;
         if shared.has_exited() || shared.is_disabled()? {
@@ -325,8 +353,7 @@ impl CachedFunction {
         visit.call(&self.client)?;
         visit.call(&self.owner)?;
         visit.call(&self.function)?;
-        visit.call(self.coroutine_for(false))?;
-        visit.call(self.coroutine_for(true))?;
+        visit.call(self.wrapper.get())?;
         self.options.traverse(&visit)?;
         self.name.traverse(&visit)?;
         self.signature.traverse(&visit)?;

@@ -13,13 +13,17 @@
 use std::hint::black_box;
 
 use pyo3::IntoPyObjectExt;
-use pyo3::ffi::{PyObject, PyObject_Call, PyObject_Repr};
+use pyo3::ffi::{PyIter_Send, PyObject, PyObject_Call, PyObject_Repr, PySendResult};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::awaitable::Step;
 
 type Call =
     unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
 type Repr = unsafe extern "C-unwind" fn(*mut PyObject) -> *mut PyObject;
+type Send =
+    unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut *mut PyObject) -> PySendResult;
 
 /// Parks the thread when it is unwound by no panic.
 struct Halt;
@@ -93,4 +97,28 @@ pub(super) fn repr<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyStr
     };
     std::mem::forget(halt);
     result
+}
+
+/// Goes on with a coroutine of the program.
+pub(super) fn send<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    sent: &Bound<'py, PyAny>,
+) -> PyResult<Step<'py>> {
+    let py = sent.py();
+    let mut result = std::ptr::null_mut();
+    let halt = Halt;
+    // SAFETY: as for `call`.
+    let go_on =
+        black_box(unsafe { std::mem::transmute::<*const (), Send>(PyIter_Send as *const ()) });
+    // SAFETY: the thread is attached, and both objects live until it returns. It stores a new
+    // reference or, with an exception set, null.
+    let (outcome, result) = unsafe {
+        let outcome = go_on(coroutine.as_ptr(), sent.as_ptr(), &raw mut result);
+        (outcome, Bound::from_owned_ptr_or_err(py, result))
+    };
+    std::mem::forget(halt);
+    Ok(match outcome {
+        PySendResult::PYGEN_NEXT => Step::Waits(result?),
+        PySendResult::PYGEN_RETURN | PySendResult::PYGEN_ERROR => Step::Returns(result?),
+    })
 }

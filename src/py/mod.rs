@@ -5,6 +5,7 @@ mod arguments;
 mod atomic;
 mod attention;
 mod attributes;
+mod awaitable;
 mod bound;
 mod breath;
 mod bulk;
@@ -17,6 +18,7 @@ mod disabled;
 mod errand;
 mod error;
 mod failure;
+mod fast_await;
 mod fast_call;
 mod fields;
 mod flight;
@@ -54,6 +56,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use super::awaitable::Coroutine;
+    #[pymodule_export]
     use super::bound::BoundFunction;
     #[pymodule_export]
     use super::client::Client;
@@ -86,6 +90,8 @@ mod _core {
     #[pymodule_export]
     use super::naming::default_key;
     #[pymodule_export]
+    use super::recall::Get;
+    #[pymodule_export]
     use super::registry::close_all;
     #[pymodule_export]
     use super::sentinel::Missing;
@@ -106,6 +112,7 @@ mod _core {
         // not in a daemon thread whose error is made while the program ends.
         module.py().detach(|| Python::attach(|_| ()));
         super::error::resolve(module.py());
+        super::fast_await::enable(module.py());
         super::bound::show_docstrings(module.py())?;
         module.add("_PROFILE_DEFAULTS", super::fields::defaults(module.py())?)?;
         module.add("_LEASE_LIFE", crate::cache::LEASE_LIFE.as_secs_f64())?;

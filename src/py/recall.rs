@@ -2,14 +2,101 @@
 
 use std::sync::Arc;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::arguments;
 use super::client::Client;
 use super::errand::Lane;
+use super::fast_call::{self, FastCall, FastCalled};
 use super::sentinel::{later, miss};
 use super::shared::Glimpse;
 use crate::cache::Ask;
+
+/// `AsyncCachetronaut.get`: asks memory without a frame of Python's, where only a key is given.
+#[pyclass(
+    name = "_Get",
+    module = "cachetronomy._core",
+    frozen,
+    dict,
+    weakref,
+    immutable_type
+)]
+pub(crate) struct Get {
+    pub(super) fast_call: FastCall,
+    /// The `async def` for everything else.
+    pub(super) function: Py<PyAny>,
+}
+
+/// The value in memory, for an async client and a key.
+pub(super) fn peek(args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
+    let py = args.py();
+    let [owner, key] = args.as_slice() else {
+        return None;
+    };
+    // What is wrong with the key, or the client, the other half says.
+    let key = key.cast_exact::<PyString>().ok()?.to_str().ok()?;
+    let client = owner.getattr(intern!(py, "_client")).ok()?;
+    let shared = client.cast::<Client>().ok()?.get().shared.get()?;
+    shared.peek(py, shared.cache.hash(key), key, None, true)
+}
+
+#[pymethods]
+impl Get {
+    #[new]
+    fn new(function: Py<PyAny>) -> Self {
+        Self {
+            fast_call: Self::FAST_CALL,
+            function,
+        }
+    }
+
+    /// Has it look like the function, and called fast.
+    fn _dress(slf: &Bound<'_, Self>) -> PyResult<()> {
+        fast_call::enable(slf)?;
+        let functools = slf.py().import("functools")?;
+        let function = slf.get().function.bind(slf.py());
+        functools
+            .call_method1("update_wrapper", (slf, function))
+            .map(drop)
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(args.py()).call(args, kwargs)
+    }
+
+    fn __get__<'py>(
+        slf: Bound<'py, Self>,
+        instance: Option<Bound<'py, PyAny>>,
+        _owner: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(instance) = instance else {
+            return Ok(slf.into_any());
+        };
+        let kind = slf.py().import("types")?.getattr("MethodType")?;
+        kind.call1((slf, instance))
+    }
+
+    /// It is taken for a coroutine function by what that has.
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(name)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.function.bind(py).repr()?.to_string())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)
+    }
+}
 
 #[pymethods]
 impl Client {

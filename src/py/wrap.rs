@@ -62,11 +62,9 @@ fn wrap<'py>(
     py.import("functools")?
         .call_method1("update_wrapper", (&cached, function))?;
     if is_coroutine {
-        let (any, plain) = py
-            .import("cachetronomy._coroutines")?
-            .call_method1("wrap", (&cached,))?
-            .extract()?;
-        cached.get().set_coroutine(any, plain);
+        let coroutines = py.import("cachetronomy._coroutines")?;
+        let wrapper = coroutines.call_method1("wrap", (&cached,))?;
+        cached.get().set_wrapper(wrapper.unbind());
     }
     Ok(cached.into_any())
 }
