@@ -62,6 +62,22 @@ def test_an_assigned_profile_holds_for_the_next_write(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("reads_the_file", [False, True])
+def test_a_get_that_memory_does_not_answer_switches_first(
+    db_path: Path, reads_the_file: bool
+) -> None:
+    async def main() -> None:
+        async with AsyncCachetronaut(db_path) as cache:
+            if reads_the_file:
+                await cache.set("key", 1)
+                await cache.evict("key")
+            cache.profile = "web"
+            assert await cache.get("key") == (1 if reads_the_file else None)
+            assert cache.profile.name == "web"
+
+    asyncio.run(main())
+
+
 def test_the_store_switches_first_too(db_path: Path) -> None:
     async def main() -> None:
         async with AsyncCachetronaut(db_path) as cache:

@@ -160,6 +160,7 @@ def test_a_generator_function_under_the_decorator(unchanged: Cachetronaut) -> No
 SETTINGS: list[tuple[str, Any]] = [
     *(("max_items_in_memory", value) for value in (-1, 1.5, "9", [], math.inf, 2**70)),
     *(("busy_timeout", value) for value in (-1, math.nan, math.inf, -0.5, 1e7, 1e300)),
+    *(("busy_timeout", value) for value in ("5s", True, [])),
     *(("db_path", value) for value in ("", "a\0b", "redis://localhost", "http://x/y", b"bytes")),
 ]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from cachetronomy import AsyncCachetronaut, Cachetronaut
+from cachetronomy import AsyncCachetronaut, Cachetronaut, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -192,37 +192,32 @@ def test_one_that_is_cancelled_is_over(make: Make, run: Callable[[Any], Any]) ->
     run(main())
 
 
-def test_a_circle_through_it_is_collected(make: Make) -> None:
-    class Circle:
-        coroutine: Any
+class Circle:
+    """An argument that holds the coroutine of its call."""
 
-    circle = Circle()
-    circle.coroutine = make()
-    seen = weakref.ref(circle)
-    circle.coroutine.close()
-    circle.itself = circle  # type: ignore[attr-defined]
-    del circle
-    gc.collect()
-    assert seen() is None
+    coroutine: Any
+
+    def __cache_key__(self) -> str:
+        return "circle"
 
 
-def test_a_circle_through_its_arguments_is_collected() -> None:
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_circle_through_it_is_collected(run: Callable[[Any], Any], has_begun: bool) -> None:
     with Cachetronaut(":memory:") as cache:
 
-        class Circle:
-            coroutine: Any
+        @cache(lock=None)
+        async def function(circle: Circle) -> Circle:
+            await asyncio.sleep(0)
+            return circle
 
-            def __cache_key__(self) -> str:
-                return "circle"
+        async def make() -> weakref.ref[Circle]:
+            circle = Circle()
+            circle.coroutine = function(circle)
+            if has_begun:
+                circle.coroutine.send(None)
+            return weakref.ref(circle)
 
-        @cache
-        async def function(circle: Circle) -> None:
-            pass
-
-        circle = Circle()
-        circle.coroutine = function(circle)
-        seen = weakref.ref(circle)
-        del circle
+        seen = run(make())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
@@ -365,3 +360,18 @@ def test_hits_keep_nothing_alive(cache: AsyncCachetronaut, run: Callable[[Any], 
         assert sys.getrefcount(key) == before
 
     run(main())
+
+
+def test_one_that_was_not_awaited_is_no_value_and_no_argument(
+    cache: AsyncCachetronaut, make: Make, run: Callable[[Any], Any]
+) -> None:
+    @cache
+    async def function(argument: object) -> None:
+        raise AssertionError
+
+    coroutine = make()
+    with pytest.raises(SerializationError, match="await it, and store what it returns"):
+        run(cache.set("key", coroutine))
+    with pytest.raises(TypeError, match=r'"argument" is of type .*: await it'):
+        run(function(coroutine))
+    coroutine.close()

@@ -376,7 +376,12 @@ def test_a_result_takes_the_place_of_an_exception(
     assert run(function()) == run(function()) == "computed"
 
 
+async def awaited_by_nobody(*_: object) -> Any:
+    raise AssertionError
+
+
 WRONG: list[tuple[str, Any]] = [
+    *((name, awaited_by_nobody) for name in ("condition", "key_builder", "tags", "ttl")),
     *(("ignore", value) for value in (("nobody",), "nobody", 7, (1,), object())),
     *(("jitter", value) for value in (-0.1, 1, 1.5, math.nan, "x", True)),
     *(("ttl", value) for value in (-1, math.nan, "x", object())),

@@ -289,10 +289,10 @@ class AsyncCachetronaut(Served):
         version: int | None = None,
     ) -> Any:
         """Return the value of a key, or `default` on a miss; as `Cachetronaut.get`."""
+        if not self._is_ready:
+            await self._get_ready()
         value = self._get_at_once(key, model, promote, version)
         if value is _LATER:
-            if not self._is_ready:
-                await self._get_ready()
             value = await self._client._load(key, promote, version)  # noqa: SLF001 - two halves
         if value is MISS:
             return default
@@ -570,7 +570,21 @@ class AsyncCachetronaut(Served):
     def __call__(self, function: Any = None, **options: Any) -> Any:
         """Cache a function's results: `@cache`, or `@cache(ttl=60, tags=["x"])`.
 
-        The options are those of `Cachetronaut`.
+        Args:
+            function: what is decorated, where no options are given.
+            **options: `ttl` (seconds, a `timedelta`, `"1h"`, or a function of the result),
+                `tags` (or a function of the arguments), `version`, `prefer`; for keys `ignore`
+                (parameters to leave out) and `key_builder`; `condition` (of the result, whether to
+                keep it), `cache_exceptions` with `negative_ttl`; `jitter` (a part of the ttl);
+                `stale_while_revalidate`, `stale_if_error`, `early`; `lock` (who computes once
+                together: `"thread"`, `"process"` or `None`).
+
+        Returns:
+            The function, with `invalidate`, `refresh`, `cache_clear`, `cache_info` and `key_for`.
+
+        Raises:
+            InvalidSettingError: an option is out of range.
+            TypeError: what is decorated is no function.
         """
         return self._client(function, **options)
 

@@ -232,7 +232,7 @@ impl<'py> FromPyObject<'_, 'py> for Items {
 pub(super) fn settings(
     db_path: Option<&Bound<'_, PyAny>>,
     max_items_in_memory: Items,
-    busy_timeout: Option<f64>,
+    busy_timeout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Settings> {
     let mut settings = Settings::default();
     if let Some(given) = db_path {
@@ -248,10 +248,20 @@ pub(super) fn settings(
     if let Items::Given(limit) = max_items_in_memory {
         settings.max_items_in_memory = Some(limit);
     }
-    if let Some(seconds) = busy_timeout {
-        settings.busy_timeout = parse_busy_timeout(seconds)?;
+    if let Some(given) = busy_timeout {
+        settings.busy_timeout = parse_busy_timeout(seconds(given)?)?;
     }
     Ok(settings)
+}
+
+fn seconds(busy_timeout: &Bound<'_, PyAny>) -> PyResult<f64> {
+    match busy_timeout.extract::<f64>() {
+        Ok(seconds) if !busy_timeout.is_instance_of::<PyBool>() => Ok(seconds),
+        _ => Err(InvalidSettingError::new_err(format!(
+            "busy_timeout: {} is not a time-out; give seconds, such as 5 or 0.5",
+            busy_timeout.repr()?
+        ))),
+    }
 }
 
 fn fspath(path: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -149,7 +149,10 @@ impl Coroutine {
         // It may be on its way out because of an exception.
         let raised = PyErr::take(py);
         let warn = || {
-            let name: String = self.__qualname__(py)?.extract()?;
+            // The collector may have taken the function's attributes before.
+            let name = self
+                .__qualname__(py)
+                .map_or_else(|_| String::from("?"), |name| name.to_string());
             let text = CString::new(format!("coroutine '{name}' was never awaited"))?;
             PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyTraceback;
 
 use super::client::Client;
 use super::errand;
@@ -21,7 +22,13 @@ use crate::settings::Location;
 use crate::store::fence::Watch;
 
 /// What a computation ends with.
-type Landing = Result<Py<PyAny>, PyErr>;
+type Landing = Result<Py<PyAny>, Fault>;
+
+/// An exception, and where it came from: from Python 3.12 on each who raises it adds to that.
+struct Fault {
+    error: PyErr,
+    traceback: Option<Py<PyTraceback>>,
+}
 
 /// All computations of the process, by store and key: clients of one file compute once together.
 static FLIGHTS: LazyLock<Flights<Landing>> = LazyLock::new(Flights::default);
@@ -42,10 +49,15 @@ pub(super) fn forget() {
     FLIGHTS.forget();
 }
 
-fn copy(py: Python<'_>, landing: &Landing) -> Landing {
+fn copy(py: Python<'_>, landing: &Landing) -> PyResult<Py<PyAny>> {
     match landing {
         Ok(value) => Ok(value.clone_ref(py)),
-        Err(error) => Err(error.clone_ref(py)),
+        Err(fault) => {
+            let error = fault.error.clone_ref(py);
+            let traceback = fault.traceback.as_ref();
+            error.set_traceback(py, traceback.map(|it| it.bind(py).clone()));
+            Err(error)
+        }
     }
 }
 
@@ -131,7 +143,10 @@ impl Flight {
         match result {
             Ok(value) => lead.end(Ok(value.clone().unbind())),
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                lead.end(Err(error.clone_ref(py)));
+                lead.end(Err(Fault {
+                    error: error.clone_ref(py),
+                    traceback: error.traceback(py).map(Bound::unbind),
+                }));
             }
             Err(_) => drop(lead),
         }

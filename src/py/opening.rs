@@ -157,7 +157,7 @@ impl Client {
         given: &Bound<'_, PyDict>,
         environment: &Bound<'_, PyDict>,
         max_items_in_memory: Items,
-        busy_timeout: Option<f64>,
+        busy_timeout: Option<&Bound<'_, PyAny>>,
         serializer: Option<&str>,
         clock: Option<&Bound<'_, PyManualClock>>,
         gauge: Option<&Bound<'_, PyManualGauge>>,

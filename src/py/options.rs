@@ -110,14 +110,13 @@ impl Options {
         }
         let negative_ttl = span(raw.negative_ttl, "negative_ttl")?;
         let classes = raw.cache_exceptions.map(exceptions).transpose()?;
-        let unbind = |given: Option<&Bound<'_, PyAny>>| given.map(|given| given.clone().unbind());
         Ok(Self {
             put,
             key_builder,
             ignore,
             exceptions: classes.map(|classes| (classes, negative_ttl.unwrap_or(NEGATIVE_TTL))),
-            ttl_of: unbind(ttl_of),
-            tags_of: unbind(tags_of),
+            ttl_of: plain(ttl_of, "time_to_live")?,
+            tags_of: plain(tags_of, "tags")?,
             condition: function(raw.condition, "condition", "the result")?,
             jitter: raw.jitter.map_or(Ok(0.0), jitter)?,
             stale_while_revalidate: span(raw.stale_while_revalidate, "stale_while_revalidate")?,
@@ -262,8 +261,24 @@ fn function(
             "{option}: {} cannot be called; give a function of {arguments}",
             given.repr()?
         ))),
-        given => Ok(given.map(|given| given.clone().unbind())),
+        given => plain(given, option),
     }
+}
+
+/// A function that nobody would await, were it one of coroutines.
+fn plain(given: Option<&Bound<'_, PyAny>>, option: &str) -> PyResult<Option<Py<PyAny>>> {
+    let Some(given) = given else { return Ok(None) };
+    let inspect = given.py().import("inspect")?;
+    if inspect
+        .call_method1("iscoroutinefunction", (given,))?
+        .extract()?
+    {
+        return Err(InvalidSettingError::new_err(format!(
+            "{option}: {} is a coroutine function, which nobody awaits here; give a plain function",
+            given.repr()?
+        )));
+    }
+    Ok(Some(given.clone().unbind()))
 }
 
 fn flag(given: &Bound<'_, PyAny>) -> PyResult<bool> {

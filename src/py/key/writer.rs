@@ -295,6 +295,12 @@ impl<'a, 'py> Writer<'a, 'py> {
             .to_str()
             .map_err(|_| self.refuse("has a repr with lone surrogates"))?;
         if holds_an_address(repr, value.as_ptr() as usize) {
+            if value.get_type().hasattr("__await__")? {
+                return Err(PyTypeError::new_err(format!(
+                    "the argument {:?} is of type {name}: await it, and give what it returns",
+                    self.argument
+                )));
+            }
             let reason = format!("is of type {name}, whose repr is only an address");
             return Err(self.refuse(&reason));
         }

@@ -146,6 +146,11 @@ impl Walk {
 pub(super) fn refusal(value: &Bound<'_, PyAny>) -> Stop {
     let describe = || -> PyResult<String> {
         let class = value.get_type().fully_qualified_name()?;
+        if value.get_type().hasattr("__await__")? {
+            return Ok(format!(
+                "is of type {class}; await it, and store what it returns"
+            ));
+        }
         let advice = match types::carried_base(&value.get_type())? {
             Some(base) => format!("convert it to a plain {base} first"),
             None => "convert it to a plain value (dict, list, str, int, ...) first".to_owned(),
