@@ -145,6 +145,7 @@ async def _claim(cached: CachedFunction[..., Any], ticket: _Ticket) -> bool:
 
 
 async def _try_claim(cached: CachedFunction[..., Any], ticket: _Ticket) -> tuple[bool, Any]:
+    ticket.bind()
     claim = functools.partial(cached._claim, ticket)  # noqa: SLF001 - as above
     return await off_the_loop(cached, claim, writes=True)
 
@@ -209,6 +210,7 @@ async def once_on_the_machine(
             found: T = value
             return found
         if done and lease is not None:
+            lease.bind()
             return await _under_lease(lease, functools.partial(end, lease), compute())
         if done or time.monotonic() >= limit:
             return await compute()
@@ -226,8 +228,8 @@ async def _under_lease(
         try:
             return await computing
         finally:
-            # If it was cancelled it must not wait; what fails ends by itself.
-            if not isinstance(sys.exc_info()[1], asyncio.CancelledError):
+            # If it was cancelled or closed it must not wait; what fails ends by itself.
+            if not isinstance(sys.exc_info()[1], (asyncio.CancelledError, GeneratorExit)):
                 with contextlib.suppress(CachetronomyError):
                     await end()
     finally:

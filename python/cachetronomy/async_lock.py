@@ -46,7 +46,7 @@ class AsyncLock:
             StoreFullError, StoreUnavailableError, CacheClosedError: the store failed.
         """
         owner = self._lock._new_owner()  # noqa: SLF001 - the two halves of one lock
-        if not await self._try(owner):
+        if not await self._try(owner, self._lock._timeout):  # noqa: SLF001 - as above
             await self._wait(owner)
         self._held.append((asyncio.current_task(), owner))
         return self
@@ -68,8 +68,8 @@ class AsyncLock:
         """Show the name."""
         return f"<Async{repr(self._lock)[1:]}"
 
-    async def _try(self, owner: str) -> bool:
-        take = functools.partial(self._lock._take, owner)  # noqa: SLF001 - two halves
+    async def _try(self, owner: str, left: float | None) -> bool:
+        take = functools.partial(self._lock._take, owner, left)  # noqa: SLF001 - two halves
         try:
             return await self._client._call_apart(take, writes=True)  # noqa: SLF001 - as above
         except asyncio.CancelledError:
@@ -105,7 +105,8 @@ class AsyncLock:
         try:
             while True:
                 is_woken = False
-                if await self._try(owner):
+                left = None if deadline is None else deadline - time.monotonic()
+                if await self._try(owner, left):
                     has_won = True
                     return
                 if deadline is not None:

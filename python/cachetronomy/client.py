@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetronomy import _core, environment
@@ -266,7 +267,7 @@ class Cachetronaut(_core.Cachetronaut):
             if flight is not None:
                 watch.outdates(flight)
             value = compute_fn()
-            if inspect.iscoroutine(value):
+            if isinstance(value, Coroutine):
                 value.close()
                 raise TypeError(_asynchronous(compute_fn))
             self._keep(watch, key, value, time_to_live, version, tags, prefer, ttl=ttl)

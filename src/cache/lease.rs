@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Cache;
+use super::{Alive, Cache};
 use crate::error::Result;
 use crate::time::{Timestamp, Ttl};
 
@@ -27,6 +28,8 @@ struct Held {
     until: Timestamp,
     /// Its holder went away without ending it.
     forsaken: bool,
+    /// Whether its holder can still go on; asked before it is renewed.
+    alive: Option<Arc<Alive>>,
 }
 
 impl Held {
@@ -72,6 +75,7 @@ impl<V> Cache<V> {
             name: String::from(name),
             until,
             forsaken: false,
+            alive: None,
         };
         self.leases.0.lock().insert(owner.clone(), held);
         Ok(Some(owner))
@@ -108,13 +112,37 @@ impl<V> Cache<V> {
         }
     }
 
+    /// Has the lease of an owner forsaken when its holder cannot go on any more.
+    pub fn renew_while(&self, owner: &str, alive: Alive) {
+        if let Some(held) = self.leases.0.lock().get_mut(owner) {
+            held.alive = Some(Arc::new(alive));
+        }
+    }
+
     /// In a forked child: what is held is the parent's.
     pub fn forget_leases(&self) {
         self.leases.0.lock().clear();
     }
 
+    /// Forsakes what nobody will end.
+    fn forsake_the_dead(&self) {
+        let leases = self.leases.0.lock();
+        let asked: Vec<_> = leases
+            .iter()
+            .filter_map(|(owner, held)| Some((owner.clone(), Arc::clone(held.alive.as_ref()?))))
+            .collect();
+        drop(leases);
+        // What is asked may wait for others.
+        for (owner, alive) in asked {
+            if !alive() {
+                self.forsake(&owner);
+            }
+        }
+    }
+
     /// Renews what would end soon, and ends what was forsaken.
     pub(super) fn keep_leases(&self) -> Result<()> {
+        self.forsake_the_dead();
         let soon = self.clock.now().after(RENEWAL);
         let until = self.clock.now().after(LEASE);
         let mut leases = self.leases.0.lock();

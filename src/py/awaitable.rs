@@ -252,6 +252,10 @@ impl Coroutine {
 
     #[getter]
     fn cr_origin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if matches!(*self.state.lock(), State::Fresh(_)) {
+            // It is not known: to ask costs more than a hit.
+            return Ok(py.None().into_bound(py));
+        }
         self.ask(intern!(py, "cr_origin"), py.None())
     }
 
@@ -286,6 +290,9 @@ impl Coroutine {
 
     fn __clear__(&self) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
+        if matches!(state, State::Fresh(_)) {
+            Python::try_attach(|py| self.warn(py));
+        }
         drop(state);
     }
 }

@@ -2,6 +2,7 @@
 //! asked. One word to a loop brings the answers to all that was done at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -13,6 +14,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use super::client::Client;
 use super::put::PutWork;
 use super::{fork, halt};
+use crate::store::sqlite::waiting_since;
 use crate::worker::{Job, Worker};
 
 /// Threads for what takes long and writes nothing: a copy of the file, a look at every entry.
@@ -104,6 +106,7 @@ impl Lanes {
             event_loop: event_loop.unbind(),
             future: future.clone().unbind(),
             context,
+            since: Instant::now(),
             task,
         };
         match self.lane(lane).submit(errand) {
@@ -191,6 +194,7 @@ pub(super) struct Errand {
     event_loop: Py<PyAny>,
     future: Py<PyAny>,
     context: Option<Py<PyAny>>,
+    since: Instant,
     task: Task,
 }
 
@@ -213,11 +217,13 @@ impl Job for Errand {
         fork::mark_background();
         let mut letters = Vec::with_capacity(batch.len());
         let (mut group, mut writers) = (Vec::new(), Vec::new());
+        let mut latest = Instant::now();
         for errand in batch {
             let Self {
                 event_loop,
                 future,
                 context,
+                since,
                 task,
             } = errand;
             let letter = |answer| Letter {
@@ -228,24 +234,25 @@ impl Job for Errand {
             };
             match task {
                 Task::Put(put) => {
+                    latest = since;
                     group.push(*put);
                     writers.push(letter);
                 }
                 // In the order in which they came.
                 other => {
                     let puts = std::mem::take(&mut group);
-                    let answers = PutWork::store_all(puts).into_iter();
+                    let answers = waiting_since(latest, || PutWork::store_all(puts)).into_iter();
                     letters.extend(writers.drain(..).zip(answers).map(|(to, it)| to(it)));
                     let answer = match other {
-                        Task::Work(work) => work(),
-                        Task::Call(call, context) => ask(&call, &context),
+                        Task::Work(work) => waiting_since(since, work),
+                        Task::Call(call, context) => waiting_since(since, || ask(&call, &context)),
                         Task::Put(_) => continue,
                     };
                     letters.push(letter(answer));
                 }
             }
         }
-        let answers = PutWork::store_all(group).into_iter();
+        let answers = waiting_since(latest, || PutWork::store_all(group)).into_iter();
         letters.extend(writers.into_iter().zip(answers).map(|(to, it)| to(it)));
         letters
     }

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::errand::Lane;
+use super::flight::alive_loop;
 use super::patience::Patience;
 use super::shared::Shared;
-use crate::cache::LEASE_LIFE;
+use crate::cache::{Alive, LEASE_LIFE};
 use crate::error::Error;
 
 /// Leases of computations, apart from others in the table.
@@ -74,6 +75,13 @@ impl Lease {
 
 #[pymethods]
 impl Lease {
+    /// Has it forsaken when the running event loop is closed, whose tasks go on no more.
+    fn bind(&self) {
+        if let Some(alive) = alive_loop() {
+            self.renew_while(alive);
+        }
+    }
+
     /// Leaves it to the background thread to give it back, if it is not given back yet.
     pub(super) fn forsake(&self) {
         if let Some(owner) = self.give_up() {
@@ -93,6 +101,13 @@ impl Lease {
 }
 
 impl Lease {
+    /// As [`Cache::renew_while`](crate::cache::Cache::renew_while).
+    pub(super) fn renew_while(&self, alive: Alive) {
+        if let Some(owner) = &*self.owner.lock() {
+            self.shared.cache.renew_while(owner, alive);
+        }
+    }
+
     /// As [`Lease::end`], where no event loop waits for it: an awaitable where one runs.
     pub(super) fn end_aside(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(owner) = self.give_up() else {

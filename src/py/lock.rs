@@ -24,6 +24,7 @@ use super::shared::Shared;
 use crate::cache::new_owner;
 use crate::error::Error;
 use crate::settings::Location;
+use crate::store::sqlite::waiting_for;
 use crate::time::Ttl;
 
 /// Leases that user code takes, apart from others in the table.
@@ -170,10 +171,18 @@ impl Lock {
         &self.lease.name[PREFIX.len()..]
     }
 
-    /// Tries once.
-    fn try_take(&self, py: Python<'_>, shared: &Shared, owner: &str) -> PyResult<bool> {
+    /// Tries once, for so long where somebody writes.
+    fn try_take(
+        &self,
+        py: Python<'_>,
+        shared: &Shared,
+        owner: &str,
+        left: Option<Duration>,
+    ) -> PyResult<bool> {
         let lease = &self.lease;
-        let taken = shared.detached(py, |cache| cache.take_lease(&lease.name, owner, self.ttl));
+        let taken = shared.detached(py, |cache| {
+            waiting_for(left, || cache.take_lease(&lease.name, owner, self.ttl))
+        });
         match taken {
             // Who writes is not who has the lease, but whoever waits for it waits for them too.
             Err(Error::StoreBusy { .. }) => Ok(false),
@@ -187,7 +196,10 @@ impl Lock {
         let place = Place::take(&self.lease, Sleeper::Thread(std::thread::current()));
         let mut patience = Patience::default();
         loop {
-            if self.try_take(py, shared, owner)? {
+            let left = self
+                .timeout
+                .map(|timeout| timeout.saturating_sub(start.elapsed()));
+            if self.try_take(py, shared, owner, left)? {
                 place.has_lease.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -206,7 +218,8 @@ impl Lock {
     #[cold]
     fn busy(&self, shared: &Shared) -> PyErr {
         StoreBusyError::new_err(format!(
-            "the lock {:?} in {} stayed taken for {:?}; try again, or give a longer timeout",
+            "the lock {:?} in {} could not be had within {:?}: somebody has it, or writes to the file \
+             all the time; try again, or give a longer timeout",
             self.name(),
             shared.name(),
             self.timeout.unwrap_or_default(),
@@ -221,7 +234,7 @@ impl Lock {
         let shared = this.client.get().begin(py)?;
         let process = std::process::id();
         let owner = new_owner();
-        if !this.try_take(py, shared, &owner)? {
+        if !this.try_take(py, shared, &owner, this.timeout)? {
             if this.timeout.is_some_and(|timeout| timeout.is_zero()) {
                 return Err(this.busy(shared));
             }
@@ -268,9 +281,10 @@ impl Lock {
         new_owner()
     }
 
-    /// Tries once to take it; may wait for the disk.
-    fn _take(&self, py: Python<'_>, owner: &str) -> PyResult<bool> {
-        self.try_take(py, self.client.get().begin(py)?, owner)
+    /// Tries once to take it; may wait for the disk. `left`: seconds.
+    fn _take(&self, py: Python<'_>, owner: &str, left: Option<f64>) -> PyResult<bool> {
+        let left = left.and_then(|left| Duration::try_from_secs_f64(left.max(0.0)).ok());
+        self.try_take(py, self.client.get().begin(py)?, owner, left)
     }
 
     /// Gives it back; may wait for the disk.

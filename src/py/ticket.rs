@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::decorator::CachedFunction;
+use super::flight::alive_loop;
 use super::lease::Lease;
 use super::refresh::Refreshing;
-use crate::cache::Arrival;
+use crate::cache::{Alive, Arrival};
 use crate::store::fence::Watch;
 
 /// Where the result of a call that missed belongs. Made before the function is called, which may
@@ -32,12 +33,17 @@ pub(crate) struct Ticket {
     pub(super) lease: OnceLock<Lease>,
     /// Whoever had it has gone away.
     pub(super) is_forsaken: AtomicBool,
+    /// Whether the event loop is open whose task computes.
+    pub(super) alive: Mutex<Option<Alive>>,
 }
 
 impl Ticket {
     /// Takes over the lease.
     pub(super) fn hold(&self, lease: Lease) {
         let lease = self.lease.get_or_init(|| lease);
+        if let Some(alive) = self.alive.lock().take() {
+            lease.renew_while(alive);
+        }
         // Its claim may have gone on in a thread when the task that waited for it was cancelled.
         if self.is_forsaken.load(Ordering::SeqCst) {
             lease.forsake();
@@ -54,6 +60,11 @@ impl Ticket {
 
 #[pymethods]
 impl Ticket {
+    /// Has the lease that it will hold forsaken when the running event loop is closed.
+    fn bind(&self) {
+        *self.alive.lock() = alive_loop();
+    }
+
     /// Lets go of the lease, if it is not given back yet, and ends the refresh. Of a task that was
     /// cancelled, whose traceback may keep the ticket for long.
     fn forsake(&self) {
@@ -92,6 +103,7 @@ impl CachedFunction {
             refreshing: None,
             lease: OnceLock::new(),
             is_forsaken: AtomicBool::new(false),
+            alive: Mutex::default(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Connections: how one is opened, what it may do, and what SQLite's errors mean to us.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -29,7 +30,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait for one while the process ends.
 const HURRIED_PATIENCE: Duration = Duration::from_millis(100);
 
+/// What anybody waits at least, also who has waited in a queue before: others hold a lock for less.
+const LEAST_PATIENCE: Duration = Duration::from_millis(50);
+
 static HURRY: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Since when whoever this thread works for has waited, and for how long they will.
+    static WAITING: Cell<(Option<Instant>, Duration)> = const { Cell::new((None, Duration::MAX)) };
+}
 
 /// Files are created, and so closed again, one at a time: closing any descriptor of a file drops
 /// the locks that SQLite holds on it elsewhere in this process.
@@ -184,16 +193,31 @@ impl Opener {
     /// over, and nothing can cut it short.
     pub(super) fn retry_while_busy<T>(
         &self,
+        attempt: impl FnMut() -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.retry_since(Instant::now(), attempt)
+    }
+
+    /// As [`Opener::retry_while_busy`], for somebody who has waited in a queue since then.
+    pub(super) fn retry_since<T>(
+        &self,
+        arrival: Instant,
         mut attempt: impl FnMut() -> rusqlite::Result<T>,
     ) -> Result<T> {
+        let (since, limit) = WAITING.get();
         let start = Instant::now();
+        let queued = start.saturating_duration_since(since.map_or(arrival, |it| it.min(arrival)));
+        let longest = self.busy.min(limit);
+        let usual = longest
+            .saturating_sub(queued)
+            .max(longest.min(LEAST_PATIENCE));
         let mut pause = SHORTEST_PAUSE;
         loop {
             let result = attempt();
             let patience = if HURRY.load(Ordering::Relaxed) {
-                self.busy.min(HURRIED_PATIENCE)
+                usual.min(HURRIED_PATIENCE)
             } else {
-                self.busy
+                usual
             };
             let waited = start.elapsed();
             if !matches!(&result, Err(error) if is_busy(error)) || waited >= patience {
@@ -205,6 +229,25 @@ impl Opener {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Does `work` for somebody who has waited for it since then, which counts.
+pub fn waiting_since<T>(since: Instant, work: impl FnOnce() -> T) -> T {
+    let (before, limit) = WAITING.get();
+    WAITING.set((Some(since), limit));
+    let result = work();
+    WAITING.set((before, limit));
+    result
+}
+
+/// Does `work` for somebody who waits for a lock no longer than that.
+pub fn waiting_for<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
+    let (since, before) = WAITING.get();
+    let limit = limit.map_or(before, |limit| limit.max(LEAST_PATIENCE));
+    WAITING.set((since, limit.min(before)));
+    let result = work();
+    WAITING.set((since, before));
+    result
 }
 
 /// From now on nobody in this process waits long for a lock: the process is about to end.

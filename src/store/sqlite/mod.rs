@@ -22,6 +22,7 @@ mod wal_index;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::Connection;
@@ -30,8 +31,8 @@ use crate::error::{Error, Result};
 use crate::freshness::{Commit, Freshness, Touched};
 use crate::settings::Settings;
 use crate::store::fence::Fence;
-pub use connection::hurry;
 use connection::{NO_FRAMES, Opener, open_reader, open_writer};
+pub use connection::{hurry, waiting_for, waiting_since};
 use polled::PolledGate;
 use transaction::begin;
 use wal_index::{WalGate, WalIndex};
@@ -112,11 +113,12 @@ impl SqliteStore {
         &self,
         write: impl FnOnce(&Connection, &mut Touched) -> rusqlite::Result<T>,
     ) -> Result<(T, Commit)> {
+        let arrival = Instant::now();
         let guard = self.writer()?;
         let connection = guard.as_ref().ok_or(Error::Closed)?;
         let mut touched = Touched::default();
         self.committed.store(NO_FRAMES, Ordering::Relaxed);
-        let transaction = self.opener.retry_while_busy(|| begin(connection))?;
+        let transaction = self.opener.retry_since(arrival, || begin(connection))?;
         // The write lock is ours: from here to the commit the header stands still.
         let before = self.wal.as_ref().and_then(|wal| wal.header());
         let written = write(connection, &mut touched).and_then(|result| {
