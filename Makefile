@@ -9,7 +9,6 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 .PHONY: help venv develop demo test test-rust test-python test-pythons lint fmt bench scale \
   pressure soak clean
 
@@ -38,7 +37,9 @@ develop: $(BUILT) ## Build the extension in release mode, into .venv
 demo: $(BUILT) ## Run the example from an empty cache; with RESUME=1 from the one it left
 	$(PY) examples/stdlib_report.py $(if $(RESUME),,--fresh)
 
-test: test-rust test-python ## Run all tests
+test: ## Run all tests; the Python tools are installed while cargo builds
+	$(MAKE) -j2 test-rust venv
+	$(MAKE) test-python
 
 test-rust: ## Run the tests of the Rust core; needs no Python
 	cargo test --locked
@@ -92,11 +93,11 @@ soak: $(BUILT) ## Run the stress and crash harnesses for some ten minutes
 	  cargo test --locked --test freshness --test crash --test model -- --nocapture
 	CACHETRONOMY_INCR_ROUNDS=5000 CACHETRONOMY_ONCE_ROUNDS=1000 CACHETRONOMY_SWITCH_SECONDS=10 \
 	CACHETRONOMY_PROCESS_ROUNDS=1000 CACHETRONOMY_LEASE_KILLS=50 CACHETRONOMY_LEASE_SECONDS=30 \
-	CACHETRONOMY_CANCELLATIONS=10000 CACHETRONOMY_CLIENTS=1000 \
+	CACHETRONOMY_CANCELLATIONS=10000 CACHETRONOMY_CLIENTS=1000 CACHETRONOMY_KEY_EXAMPLES=3000 \
 	  $(PY) -m pytest --timeout=600 tests_py/test_atomic_races.py tests_py/test_compute_once_races.py \
 	  tests_py/test_compute_once_processes.py tests_py/test_lease.py tests_py/test_switching.py \
-	  tests_py/test_async_cancellation.py tests_py/test_async_leaks.py
-	CACHETRONOMY_LAG_SECONDS=20 CACHETRONOMY_LOOPS=1 $(PY) -m pytest -n0 --timeout=600 -rP \
+	  tests_py/test_async_cancellation.py tests_py/test_async_leaks.py tests_py/test_key_properties.py
+	CACHETRONOMY_LAG_SECONDS=20 CACHETRONOMY_EXITS=20 $(PY) -m pytest -n0 --timeout=600 -rP \
 	  tests_py/test_loop_lag.py tests_py/test_async_loops.py
 
 clean: ## Remove everything that is built or cached
@@ -107,7 +108,8 @@ clean: ## Remove everything that is built or cached
 $(INSTALLED): requirements-dev.txt
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	grep -v '^-e ' requirements-dev.txt >$(VENV)/requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile \
+	  -r $(VENV)/requirements.txt
 	touch $@
 
 $(PEERS): $(INSTALLED) requirements-bench.txt

@@ -57,6 +57,11 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run at least four tests at once: many of them wait for processes and leases."""
+    return max(4, os.cpu_count() or 1)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that are marked so with both clients."""
     if "client_kind" in metafunc.fixturenames:

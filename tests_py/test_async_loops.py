@@ -34,7 +34,9 @@ from conftest import PATIENCE, Child, environment
 
 LARGE = "x" * 400_000  # A row of more than 256 KiB is not read on the event loop.
 GENEROUS = 10  # seconds; the machines of a CI are busy
-RUNS = 5  # of each program that ends while something is under way
+RUNS = int(
+    os.environ.get("CACHETRONOMY_EXITS", "2")
+)  # of each program that ends while something is under way
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 Run = Callable[[Main], Any]

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
+EXAMPLES = int(os.environ.get("CACHETRONOMY_KEY_EXAMPLES", "240"))
+
+
 class Color(enum.Enum):
     RED = 1
     BLUE = "1"
@@ -336,13 +339,13 @@ def cached() -> Any:
         yield cache(function)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(one=CALLS, two=CALLS)
 def test_calls_share_a_key_if_and_only_if_they_are_equal(cached: Any, one: Any, two: Any) -> None:
     assert (key_of(cached, *one) == key_of(cached, *two)) == (bound(*one) == bound(*two))
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=st.lists(VALUES, min_size=2, max_size=12) | st.lists(SCALARS, min_size=30))
 def test_values_share_a_key_if_and_only_if_they_are_equal(cached: Any, values: Any) -> None:
     by_key: dict[str, Any] = {}
@@ -353,7 +356,7 @@ def test_values_share_a_key_if_and_only_if_they_are_equal(cached: Any, values: A
         assert by_key[key_of(cached, [value], backwards=True)] == value.same
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     args=st.lists(VALUES, min_size=3, max_size=5),
     named=st.dictionaries(NAMES, VALUES, max_size=3),
@@ -368,7 +371,7 @@ def test_spellings_of_one_call_share_a_key(cached: Any, args: Any, named: Any) -
         assert key_of(cached, args, {"d": nothing, **named}) == key
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(between=st.lists(SCALARS, max_size=2))
 def test_no_repr_imitates_other_arguments(cached: Any, between: Any) -> None:
     real = [Quoting("a"), *(one.make(False) for one in between), Quoting("b")]
@@ -380,7 +383,7 @@ def test_no_repr_imitates_other_arguments(cached: Any, between: Any) -> None:
         assert cached.key_for([Quoting(text)]) != cached.key_for(real)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(one=VALUES, two=VALUES)
 def test_what_is_remembered_of_a_call_is_its_own_key(one: Any, two: Any) -> None:
     with Cachetronaut(":memory:") as cache:
