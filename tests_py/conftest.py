@@ -58,8 +58,8 @@ def clock() -> ManualClock:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run at least four tests at once: many of them wait for processes and leases."""
-    return max(4, os.cpu_count() or 1)
+    """Run at least three tests at once: many of them wait for processes and leases."""
+    return max(3, os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

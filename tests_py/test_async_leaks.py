@@ -14,7 +14,7 @@ from pathlib import Path
 import conftest
 import pytest
 
-CLIENTS = int(os.environ.get("CACHETRONOMY_CLIENTS", "40"))
+CLIENTS = int(os.environ.get("CACHETRONOMY_CLIENTS", "30"))
 MOST_GROWTH = 4_096  # KiB
 
 pytestmark = [

@@ -35,7 +35,7 @@ from conftest import PATIENCE, Child, environment
 LARGE = "x" * 400_000  # A row of more than 256 KiB is not read on the event loop.
 GENEROUS = 10  # seconds; the machines of a CI are busy
 RUNS = int(
-    os.environ.get("CACHETRONOMY_EXITS", "2")
+    os.environ.get("CACHETRONOMY_EXITS", "1")
 )  # of each program that ends while something is under way
 
 Main = Callable[[], Coroutine[Any, Any, Any]]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
-EXAMPLES = int(os.environ.get("CACHETRONOMY_KEY_EXAMPLES", "240"))
+EXAMPLES = int(os.environ.get("CACHETRONOMY_KEY_EXAMPLES", "150"))
 
 
 class Color(enum.Enum):
