@@ -42,7 +42,7 @@ test: ## Run all tests; the Python tools are installed while cargo builds
 	$(MAKE) test-python
 
 test-rust: ## Run the tests of the Rust core; needs no Python
-	cargo test --locked
+	env -u MAKEFLAGS cargo test --locked
 
 test-python: $(BUILT) ## Run the tests of the Python package, against the release build
 	$(PY) -m pytest

@@ -1026,10 +1026,13 @@ def test_a_file_that_is_no_cache_is_refused_and_leaves_no_thread(
     bad = tmp_path / "bad.db"
     bad.write_bytes(b"no cache at all, but some text" * 100)
     code = f"""
-import asyncio, os, sys
+import asyncio, contextlib, os, sys
 from cachetronomy import AsyncCachetronaut, CorruptStoreError
 def threads():
-    names = [open(f"/proc/self/task/{{it}}/comm").read() for it in os.listdir("/proc/self/task")]
+    names = []
+    for it in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has just ended.
+            names.append(open(f"/proc/self/task/{{it}}/comm").read())
     return [name for name in names if "cachetronomy" in name]
 async def main():
     for end in (False, True):
