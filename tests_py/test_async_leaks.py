@@ -100,7 +100,8 @@ act = {"closed": close, "dropped": drop, "abandoned": abandon, "kept": keep}[way
 
 def threads():
     for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/self/task/{thread}/comm") as name:
+        # OSError: it has just ended.
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as name:
             yield name.read()
 
 def count():
