@@ -306,7 +306,7 @@ def test_the_loop_waits_for_no_disk(
     """With 200 tasks; with the sync client they call decorated coroutine functions."""
     seen = stalled_disk(how)
     record_property("milliseconds_late", seen["milliseconds late"])
-    assert seen["stalls elsewhere"] >= 2
+    assert seen["stalls elsewhere"] >= 1
     assert seen["stalls on the loop's thread"] == 0
     assert seen["operations"] > TASKS
     assert seen["milliseconds late"] < LIMIT
