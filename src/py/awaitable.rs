@@ -59,7 +59,9 @@ impl Callee {
     /// The value in memory.
     fn peek<'py>(&self, args: &Bound<'py, PyTuple>) -> Option<Bound<'py, PyAny>> {
         let value = match self {
-            Self::Function(function) => function.get().recall_for_coroutine(args)?,
+            Self::Function(function) => {
+                function.get().recall_at_once(args.py(), args.as_slice())?
+            }
             Self::Get(_) => recall::peek(args)?,
         };
         Some(value.into_bound(args.py()))
@@ -75,11 +77,10 @@ impl Callee {
 }
 
 impl Coroutine {
-    pub(super) fn new(callee: Callee, args: Bound<'_, PyTuple>) -> Self {
-        Self {
-            callee,
-            state: Mutex::new(State::Fresh(args.unbind())),
-        }
+    pub(super) fn of(callee: Callee, args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyAny>> {
+        let py = args.py();
+        let state = Mutex::new(State::Fresh(args.unbind()));
+        Bound::new(py, Self { callee, state }).map(Bound::into_any)
     }
 
     /// Goes on until it waits or is at its end.
@@ -179,7 +180,7 @@ fn over() -> PyErr {
 }
 
 /// What comes of a step, as the iterator protocol has it.
-pub(super) fn yielded(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
+fn yielded(step: Step<'_>) -> PyResult<Bound<'_, PyAny>> {
     match step {
         Step::Waits(value) => Ok(value),
         Step::Returns(value) => Err(PyStopIteration::new_err((value.unbind(),))),

@@ -180,14 +180,15 @@ impl CachedFunction {
         }
     }
 
-    /// As [`CachedFunction::recall`], for a plain call of which nothing else is to be done.
+    /// As [`CachedFunction::recall`], for a call of which nothing else is to be done.
     #[inline]
     pub(super) fn recall_at_once<'py>(
         &self,
         py: Python<'py>,
         args: &[Bound<'py, PyAny>],
     ) -> Option<Py<PyAny>> {
-        if self.is_coroutine || self.options.early {
+        // Whether it is to be computed anew, only the slow way can see to.
+        if self.options.early {
             return None;
         }
         let arguments = Arguments {
@@ -195,20 +196,6 @@ impl CachedFunction {
             rest: args,
         };
         self.recall(py, arguments).map(|(value, _)| value)
-    }
-
-    /// As [`CachedFunction::recall`], for a coroutine.
-    #[inline]
-    pub(super) fn recall_for_coroutine(&self, args: &Bound<'_, PyTuple>) -> Option<Py<PyAny>> {
-        // Whether it is to be computed anew, only the other half can see to.
-        if self.options.early {
-            return None;
-        }
-        let arguments = Arguments {
-            object: None,
-            rest: args.as_slice(),
-        };
-        self.recall(args.py(), arguments).map(|(value, _)| value)
     }
 
     /// A plain call.
@@ -274,10 +261,7 @@ impl CachedFunction {
         let (py, this) = (slf.py(), slf.get());
         if this.is_coroutine {
             return match kwargs {
-                None => Ok({
-                    let callee = Callee::Function(slf.clone().unbind());
-                    Bound::new(py, Coroutine::new(callee, args.clone()))?.into_any()
-                }),
+                None => Coroutine::of(Callee::Function(slf.clone().unbind()), args.clone()),
                 Some(_) => this.coroutine(args, kwargs),
             };
         }

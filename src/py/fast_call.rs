@@ -121,11 +121,7 @@ unsafe extern "C" fn call_get(
     let args: &[Bound<'_, PyAny>] = unsafe { std::slice::from_raw_parts(args.cast(), 2) };
     ending(py, || {
         let args = PyTuple::new(py, args)?;
-        Ok(Bound::new(
-            py,
-            Coroutine::new(Callee::Get(get.to_owned().unbind()), args),
-        )?
-        .into_ptr())
+        Coroutine::of(Callee::Get(get.to_owned().unbind()), args).map(Bound::into_ptr)
     })
 }
 
@@ -167,6 +163,10 @@ unsafe extern "C" fn call_function(
     };
     ending(py, || {
         let (positional, by_name) = args.split_at(positional);
+        if by_name.is_empty() && function.get().is_coroutine() {
+            let callee = Callee::Function(function.to_owned().unbind());
+            return Coroutine::of(callee, PyTuple::new(py, positional)?).map(Bound::into_ptr);
+        }
         if by_name.is_empty()
             && let Some(value) = function.get().recall_at_once(py, positional)
         {
@@ -174,13 +174,6 @@ unsafe extern "C" fn call_function(
         }
         let kwargs = names.map(|names| pair(names, by_name)).transpose()?;
         let args = PyTuple::new(py, positional)?;
-        if by_name.is_empty() && function.get().is_coroutine() {
-            return Ok(Bound::new(
-                py,
-                Coroutine::new(Callee::Function(function.to_owned().unbind()), args),
-            )?
-            .into_ptr());
-        }
         let dict = kwargs.as_ref().map_or(std::ptr::null_mut(), Bound::as_ptr);
         // SAFETY: every callable type has this slot, which takes a callable of its type, a tuple,
         // and a dict or null, all of which live until it returns.
